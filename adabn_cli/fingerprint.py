@@ -1,0 +1,43 @@
+"""Which model a pack belongs to: a hash of its sites and of its weights without the statistics.
+
+Blind to names, so that the same weights in another file format have the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adabn_cli.model import Model
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """`sites` covers their names and channels, `weights` every floating value that is learned."""
+
+    sites: str
+    weights: str
+
+
+def fingerprint(model: Model) -> Fingerprint:
+    """The fingerprint of a model, the same before and after its statistics are replaced."""
+    statistics = {key for site in model.sites for key in site.keys.values()}
+    sites = hashlib.sha256()
+    for site in sorted(model.sites, key=lambda site: site.name):
+        sites.update(f"{site.name}\t{site.channels}\n".encode())
+    digests = sorted(
+        _digest(tensor)
+        for key, tensor in model.state().items()
+        if key not in statistics and tensor.is_floating_point()
+    )
+    return Fingerprint(sites.hexdigest(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
+
+
+def _digest(tensor: Tensor) -> str:
+    # float32 holds every float16 and bfloat16, so a halved checkpoint is compared by its values.
+    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    shape = "x".join(str(size) for size in values.shape)
+    return shape + ":" + hashlib.sha256(values.numpy().tobytes()).hexdigest()

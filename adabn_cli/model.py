@@ -1,0 +1,148 @@
+"""What a model is to the rest of the program: sites, and a forward that waits at each of them.
+
+Knows no format, no engine and no normalizer. Every checkpoint format implements `Model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+#: The tensor of logits a model's output was reduced to, [N, K] or [N, K, H, W];
+#: None where the model gives none (a detector's boxes).
+Outputs = Tensor | None
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where a normalizer's input is measured and its statistics are replaced.
+
+    `keys` maps a role ("mean", "var") to the state entry that holds it.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    eps: float
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FixedLayer:
+    """A normalizer that has nothing to adapt, and why."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+class Signal(NamedTuple):
+    """A forward waits at `site`; `activation` [n, C, *] is the normalizer's input there."""
+
+    site: Site
+    activation: Tensor
+
+
+#: A forward of one chunk that yields at each site and returns the outputs.
+Suspended = Generator[Signal, None, Outputs]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model's input, and where that is known from.
+
+    The shorter side is resized to `floor(size / crop_pct)`, then `size` (height, width) is cut from
+    the centre; values in [0, 1] are normalized by `mean` and `std`, one number a channel
+    (1: gray, 3: RGB). `interpolation` is "nearest", "bilinear" or "bicubic".
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    source: str = "options"
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, 3 for RGB."""
+        return len(self.mean)
+
+
+#: A site's name and a role there ("mean", "var").
+Place = tuple[str, str]
+
+
+class Model(Protocol):
+    """A trained network of any format.
+
+    It changes through `load_state` alone. `suspended` may be started for many chunks at once; each
+    generator waits at every site until it is resumed, and close() ends it early.
+    """
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Where statistics can be re-estimated, in order of registration."""
+
+    @property
+    def fixed(self) -> Sequence[FixedLayer]:
+        """Normalizers without anything to adapt."""
+
+    @property
+    def architecture(self) -> str:
+        """What the network is called, e.g. "torchvision:resnet18"."""
+
+    @property
+    def architecture_source(self) -> str:
+        """Where the name of the architecture is known from."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How pictures are prepared, where the checkpoint or its architecture says so."""
+
+    @property
+    def input_channels(self) -> int | None:
+        """Channels of the first layer; None where that cannot be told."""
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Class names in the order of the outputs, where the checkpoint says so."""
+
+    def forward(self, images: Tensor) -> Outputs:
+        """The logits of images [N, C, H, W], in eval mode and without gradient."""
+
+    def suspended(self, images: Tensor) -> Suspended:
+        """The same forward, waiting at every site."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """All parameters and buffers by name, live, not copied."""
+
+    def load_state(self, entries: Mapping[str, Tensor]) -> None:
+        """Replaces the named entries; values are cast to the dtype and shape that is there.
+
+        Raises ModelError for an unknown name, a wrong number of values, or one not finite.
+        """
+
+    def save(self, path: Path) -> None:
+        """Writes the model in the format it was read from; only changed entries differ."""
+
+
+def statistics_of(model: Model, names: Container[str] | None = None) -> dict[Place, Tensor]:
+    """A copy of the statistics at the named sites, or at all of them."""
+    state = model.state()
+    return {
+        (site.name, role): state[key].detach().clone()
+        for site in model.sites
+        if names is None or site.name in names
+        for role, key in site.keys.items()
+    }
+
+
+def entries_of(model: Model, statistics: Mapping[Place, Tensor]) -> dict[str, Tensor]:
+    """The state entries that these statistics are in this model."""
+    keys = {(site.name, role): key for site in model.sites for role, key in site.keys.items()}
+    return {keys[place]: value for place, value in statistics.items()}

@@ -1,0 +1,43 @@
+"""How each kind of normalizer turns moments into its own statistics. Knows no module and no file.
+
+To add one: a module with `HOLDS`, `believed` and `absorb`, and a line in `NORMALIZERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adabn_cli.model import Site
+    from adabn_cli.moments import Moments
+
+#: Kind of a site -> the module with its rule; the first kind whose tensors a layer holds is its.
+NORMALIZERS = {
+    "batch_norm": "adabn_cli.normalizers.batch_norm",
+}
+
+
+class Normalizer(Protocol):
+    """One kind of normalizer: state and moments in, new entries out."""
+
+    #: Role -> name of the tensor by which a layer of this kind is known.
+    HOLDS: Mapping[str, str]
+
+    def believed(self, site: Site, state: Mapping[str, Tensor]) -> Moments | None:
+        """The statistics that the layer stores, as moments of count 1; None where it has none."""
+
+    def absorb(
+        self, site: Site, state: Mapping[str, Tensor], moments: Moments
+    ) -> dict[str, Tensor]:
+        """The state entries with which the layer normalizes by `moments`, in float64."""
+
+
+@cache
+def normalizer(kind: str) -> Normalizer:
+    """The rule of a kind of site, imported when first asked for."""
+    return cast("Normalizer", import_module(NORMALIZERS[kind]))
