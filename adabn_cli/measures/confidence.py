@@ -1,0 +1,141 @@
+"""What predictions say without labels, and how well confidence matches accuracy where there are.
+
+Knows no logits. N images, K classes, B bins; a prediction of -1 is none, its confidence NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Means over the images with a prediction (None where there are none), and their classes.
+
+    `n` counts all images, `not_finite` those of them without a prediction; entropy is in nats.
+    """
+
+    confidence_mean: float | None
+    entropy_mean: float | None
+    predicted_histogram: tuple[int, ...]
+    n: int
+    not_finite: int
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Whether predictions gather in few classes.
+
+    Shares are those of the most predicted class, `class_before` and `class_after` that class, None
+    where nothing was predicted. `classes_lost` were predicted before and are no more.
+    """
+
+    share_before: float | None
+    share_after: float | None
+    class_before: int | None
+    class_after: int | None
+    classes_lost: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Images by confidence, in bins of equal width over [0, 1], each closed on the right."""
+
+    counts: tuple[int, ...]
+    correct: tuple[int, ...]
+    confidence_sums: tuple[float, ...]
+
+    @classmethod
+    def empty(cls) -> Calibration:
+        """The bins of no image."""
+        nothing = (0,) * CALIBRATION_BINS
+        return cls(nothing, nothing, (0.0,) * CALIBRATION_BINS)
+
+    def merge(self, other: Calibration) -> Calibration:
+        """Both parts together."""
+        return Calibration(
+            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
+            tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
+            tuple(a + b for a, b in zip(self.confidence_sums, other.confidence_sums, strict=True)),
+        )
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected calibration error (Naeini et al. 2015; Guo et al. 2017); None without images.
+
+        The mean over images of |confidence - accuracy| of their bin.
+        """
+        n = sum(self.counts)
+        if n == 0:
+            return None
+        gaps = (abs(s - c) for s, c in zip(self.confidence_sums, self.correct, strict=True))
+        return sum(gaps) / n
+
+
+def summarise(
+    predicted_N: NDArray[np.int64],
+    confidence_N: NDArray[np.float64],
+    entropy_N: NDArray[np.float64],
+    n_classes: int,
+) -> Confidence:
+    """The summary of N images' predictions."""
+    seen_N = predicted_N >= 0
+    n, seen = len(predicted_N), int(seen_N.sum())
+    return Confidence(
+        confidence_mean=float(confidence_N[seen_N].mean()) if seen else None,
+        entropy_mean=float(entropy_N[seen_N].mean()) if seen else None,
+        predicted_histogram=tuple(np.bincount(predicted_N[seen_N], minlength=n_classes).tolist()),
+        n=n,
+        not_finite=n - seen,
+    )
+
+
+def calibrate(
+    predicted_N: NDArray[np.int64],
+    confidence_N: NDArray[np.float64],
+    labels_N: NDArray[np.int64],
+) -> Calibration:
+    """The bins of the images that have both a label and a prediction."""
+    known_N = (labels_N >= 0) & (predicted_N >= 0)
+    confidence_n = confidence_N[known_N]
+    right_n = predicted_N[known_N] == labels_N[known_N]
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    # Sums of rounded probabilities may pass 1, and 0 belongs to the first bin.
+    bins_n = np.clip(np.searchsorted(edges, confidence_n) - 1, 0, CALIBRATION_BINS - 1)
+    return Calibration(
+        tuple(np.bincount(bins_n, minlength=CALIBRATION_BINS).tolist()),
+        tuple(np.bincount(bins_n[right_n], minlength=CALIBRATION_BINS).tolist()),
+        tuple(np.bincount(bins_n, confidence_n, minlength=CALIBRATION_BINS).tolist()),
+    )
+
+
+def total_variation(before: Sequence[int], after: Sequence[int]) -> float | None:
+    """Half the summed differences of two histograms' shares, in [0, 1]; None where one is empty.
+
+    It is the least share of images whose class must change to turn one into the other.
+    """
+    if sum(before) == 0 or sum(after) == 0:
+        return None
+    a_K, b_K = np.array(before) / sum(before), np.array(after) / sum(after)
+    return float(np.abs(a_K - b_K).sum() / 2)
+
+
+def collapse(before: Sequence[int], after: Sequence[int]) -> Collapse:
+    """How far predicted-class histograms are gathered in one class, before and after."""
+    class_before, share_before = _most_predicted(before)
+    class_after, share_after = _most_predicted(after)
+    lost = sum(b > 0 and a == 0 for b, a in zip(before, after, strict=True))
+    return Collapse(share_before, share_after, class_before, class_after, lost)
+
+
+def _most_predicted(histogram: Sequence[int]) -> tuple[int | None, float | None]:
+    if sum(histogram) == 0:
+        return None, None
+    label = int(np.argmax(histogram))
+    return label, histogram[label] / sum(histogram)

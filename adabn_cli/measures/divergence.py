@@ -1,0 +1,113 @@
+"""How far each neuron's input on the target is from its source statistics. Knows no site's rule.
+
+Inputs are taken as Gaussian on both domains (Li et al. 2016, sec. 4.3.1). C channels (neurons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adabn_cli.moments import Moments
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Symmetric KL of one site's neurons, in nats, over its live channels; None where all are dead.
+
+    `channels` counts all of them, `dead_channels` those of them that never varied on the target.
+    """
+
+    mean: float | None
+    median: float | None
+    p95: float | None
+    max: float | None
+    max_channel: int | None
+    channels: int
+    dead_channels: int
+
+
+@dataclass(frozen=True)
+class ModelDivergence:
+    """Symmetric KL of all live neurons of a model, in nats; None where there are none.
+
+    `mean` weighs neurons alike, `mean_over_sites` sites. Counts as in `Divergence`.
+    """
+
+    mean: float | None
+    mean_over_sites: float | None
+    median: float | None
+    p95: float | None
+    max: float | None
+    max_site: str | None
+    max_channel: int | None
+    channels: int
+    dead_channels: int
+
+
+def symmetric_kl_nats(source: Moments, target: Moments, eps: float) -> Tensor:
+    """KL(source||target) + KL(target||source) of every neuron in nats, [C], float64.
+
+    The sum of both directions, as the paper's figure. `eps` is the normalizer's own, added to both
+    variances: in a fine-tuned net with 130 of 21,008 channels under 1e-6, the mean is 0.156 with
+    it and millions or NaN without.
+    """
+    v_s_C, v_t_C = source.var_C + eps, target.var_C + eps
+    # v_s/2v_t + v_t/2v_s - 1 as a square: the difference cancels to noise, even negative, near 0.
+    spread_C = (v_s_C - v_t_C) ** 2 / (2 * v_s_C * v_t_C)
+    distance_C = (source.mean_C - target.mean_C) ** 2
+    return spread_C + distance_C * (1 / v_s_C + 1 / v_t_C) / 2
+
+
+def summarise(kl_C: Tensor, dead_C: Tensor) -> Divergence:
+    """The summary of one site; the channels of the boolean `dead_C` are counted and left out."""
+    live = kl_C[~dead_C]
+    channels, dead_channels = len(kl_C), int(dead_C.sum())
+    if len(live) == 0:
+        return Divergence(None, None, None, None, None, channels, dead_channels)
+    largest = int(live.argmax())
+    return Divergence(
+        mean=float(live.mean()),
+        median=float(live.quantile(0.5)),
+        p95=float(live.quantile(0.95)),
+        max=float(live[largest]),
+        max_channel=int((~dead_C).nonzero()[largest]),
+        channels=channels,
+        dead_channels=dead_channels,
+    )
+
+
+def model_divergence(kl: Mapping[str, Tensor], dead: Mapping[str, Tensor]) -> ModelDivergence:
+    """The summary over all neurons and over sites; both mappings go from a site's name to [C]."""
+    sites = {name: summarise(kl[name], dead[name]) for name in kl}
+    live = {name: site for name, site in sites.items() if site.mean is not None}
+    channels = sum(site.channels for site in sites.values())
+    dead_channels = sum(site.dead_channels for site in sites.values())
+    if not live:
+        return ModelDivergence(None, None, None, None, None, None, None, channels, dead_channels)
+    neurons = summarise(
+        torch.cat([kl[name].cpu() for name in live]),
+        torch.cat([dead[name].cpu() for name in live]),
+    )
+    worst = _site_of_largest(live)
+    return ModelDivergence(
+        mean=neurons.mean,
+        mean_over_sites=sum(site.mean or 0.0 for site in live.values()) / len(live),
+        median=neurons.median,
+        p95=neurons.p95,
+        max=neurons.max,
+        max_site=worst,
+        max_channel=live[worst].max_channel,
+        channels=channels,
+        dead_channels=dead_channels,
+    )
+
+
+def _site_of_largest(live: Mapping[str, Divergence]) -> str:
+    names = list(live)
+    maxima = torch.tensor([live[name].max for name in names], dtype=torch.float64)
+    # argmax takes the first NaN for the largest: an activation that is not finite is the worst.
+    return names[int(maxima.argmax())]

@@ -1,0 +1,144 @@
+"""What a model's outputs say about every image: class, confidence, entropy. Knows no label.
+
+Shapes: N images (n of one batch), K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Rows of probabilities sum to one up to the rounding of what wrote them; logits do not.
+_SUM_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One batch read in one way."""
+
+    predicted_n: NDArray[np.int64]
+    confidence_n: NDArray[np.float64]
+    entropy_n: NDArray[np.float64]
+    sum_K: NDArray[np.float64]
+
+
+class Scores:
+    """An OutputSink that keeps each image's predicted class, confidence and entropy.
+
+    Outputs [n, K] are logits, or probabilities where all of them are in [0, 1] with rows that sum
+    to 1; that is decided when the scores are read, over all images. One column is the logit, or
+    the probability where all are in [0, 1], of class 1 against class 0. Anything else, None
+    included, cannot be scored: then `scorable` is False and the arrays are empty.
+    """
+
+    def __init__(self) -> None:
+        self._columns: int | None = None
+        self._refused = False
+        self._as_logits: dict[int, _Rows] = {}
+        self._as_probabilities: dict[int, _Rows] = {}
+
+    def __call__(self, index: int, outputs: Tensor | None) -> None:
+        """Scores batch `index`; the same index again replaces it."""
+        if self._refused or outputs is None or not self._fits(outputs):
+            self._refused = True
+            self._as_logits.clear()
+            self._as_probabilities.clear()
+            return
+        self._columns = outputs.shape[1]
+        tolerance = max(_SUM_TOLERANCE, torch.finfo(outputs.dtype).eps)
+        values_nK = outputs.detach().cpu().double()
+        self._as_logits[index] = _read(_softmax(values_nK))
+        self._as_probabilities.pop(index, None)
+        if _could_be_probabilities(values_nK, tolerance):
+            self._as_probabilities[index] = _read(_two_sided(values_nK))
+
+    def _fits(self, outputs: Tensor) -> bool:
+        shaped = outputs.dim() == 2 and outputs.shape[1] > 0 and outputs.is_floating_point()
+        return shaped and self._columns in (None, outputs.shape[1])
+
+    @property
+    def scorable(self) -> bool:
+        """Whether the outputs were [n, K] throughout, with at least one batch."""
+        return bool(self._as_logits)
+
+    @property
+    def n_classes(self) -> int:
+        """K; 2 for outputs of one column, 0 where nothing was scored."""
+        if not self.scorable or self._columns is None:
+            return 0
+        return max(self._columns, 2)
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the outputs were probabilities already, so that no softmax was taken."""
+        if len(self._as_probabilities) < len(self._as_logits):
+            return False
+        return any((rows.predicted_n >= 0).any() for rows in self._as_probabilities.values())
+
+    @property
+    def predicted_N(self) -> NDArray[np.int64]:
+        """The most probable class of every image, the first one on a tie; -1 where not finite."""
+        return np.concatenate([np.empty(0, np.int64), *(x.predicted_n for x in self._rows())])
+
+    @property
+    def confidence_N(self) -> NDArray[np.float64]:
+        """The largest probability of every image; NaN where not finite."""
+        return np.concatenate([np.empty(0), *(x.confidence_n for x in self._rows())])
+
+    @property
+    def entropy_N(self) -> NDArray[np.float64]:
+        """The entropy of every image's probabilities, in nats; NaN where not finite."""
+        return np.concatenate([np.empty(0), *(x.entropy_n for x in self._rows())])
+
+    @property
+    def probability_sum_K(self) -> NDArray[np.float64]:
+        """Probabilities summed over the images that have any, [K]."""
+        return sum((x.sum_K for x in self._rows()), start=np.zeros(self.n_classes))
+
+    @property
+    def not_finite(self) -> int:
+        """Images whose outputs give no probabilities: NaN or infinite logits."""
+        return int((self.predicted_N < 0).sum())
+
+    def _rows(self) -> list[_Rows]:
+        rows = self._as_probabilities if self.probabilities else self._as_logits
+        return [rows[index] for index in sorted(rows)]
+
+
+def _softmax(logits_nK: Tensor) -> Tensor:
+    if logits_nK.shape[1] == 1:
+        # sigmoid(-z), not 1 - sigmoid(z), which is 0 from z = 37 on.
+        return torch.cat([torch.sigmoid(-logits_nK), torch.sigmoid(logits_nK)], dim=1)
+    return torch.softmax(logits_nK, dim=1)
+
+
+def _two_sided(probabilities_nK: Tensor) -> Tensor:
+    if probabilities_nK.shape[1] == 1:
+        return torch.cat([1 - probabilities_nK, probabilities_nK], dim=1)
+    return probabilities_nK
+
+
+def _could_be_probabilities(values_nK: Tensor, tolerance: float) -> bool:
+    """Whether no row speaks against it; rows with NaN say nothing."""
+    values_nK = values_nK[~values_nK.isnan().any(1)]
+    inside = bool(((values_nK >= 0) & (values_nK <= 1 + tolerance)).all())
+    if values_nK.shape[1] == 1:
+        return inside
+    return inside and bool(((values_nK.sum(1) - 1).abs() <= tolerance).all())
+
+
+def _read(probabilities_nK: Tensor) -> _Rows:
+    good_n = ~probabilities_nK.isnan().any(1).numpy()
+    p_nK = probabilities_nK.numpy()
+    # entr is 0 at 0, where p log p would be NaN.
+    entropy_n = torch.special.entr(probabilities_nK).sum(1).numpy()
+    return _Rows(
+        np.where(good_n, p_nK.argmax(1), -1).astype(np.int64),
+        np.where(good_n, p_nK.max(1), np.nan),
+        np.where(good_n, entropy_n, np.nan),
+        p_nK[good_n].sum(0),
+    )

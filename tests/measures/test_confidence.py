@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from adabn_cli.measures.confidence import (
+    Calibration,
+    calibrate,
+    collapse,
+    summarise,
+    total_variation,
+)
+
+
+def reference_ece(predicted: np.ndarray, confidence: np.ndarray, labels: np.ndarray) -> float:
+    """The loop of Guo et al. 2017: bins (lo, hi], weighted by their share of images."""
+    edges, total = np.linspace(0, 1, 16), 0.0
+    for low, high in pairwise(edges):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            gap = abs((predicted == labels)[inside].mean() - confidence[inside].mean())
+            total += gap * inside.mean()
+    return total
+
+
+def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    confidence = np.concatenate([rng.random(n - 3) * 0.9 + 0.1, [1.0, 1 / 3, 0.2]])
+    return rng.integers(0, 10, n), confidence, rng.integers(0, 4, n)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_error_agrees_with_a_plain_loop(seed: int) -> None:
+    predicted, confidence, labels = digits(500, seed)
+    expected = reference_ece(predicted, confidence, labels)
+    assert calibrate(predicted, confidence, labels).expected_error == pytest.approx(expected)
+
+
+def test_calibration_error_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.55, 0.55])
+    bins = calibrate(np.array([1, 1, 1, 1]), confidence, np.array([1, 0, 1, 1]))
+    assert bins.expected_error == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
+
+
+def test_merged_bins_are_those_of_all_images() -> None:
+    predicted, confidence, labels = digits(300, 9)
+    merged = Calibration.empty()
+    for part in np.split(np.arange(300), [1, 40, 40, 200]):
+        merged = merged.merge(calibrate(predicted[part], confidence[part], labels[part]))
+    whole = calibrate(predicted, confidence, labels)
+    assert (merged.counts, merged.correct) == (whole.counts, whole.correct)
+    assert merged.confidence_sums == pytest.approx(whole.confidence_sums)
+
+
+def test_calibration_leaves_out_images_without_label_or_prediction() -> None:
+    predicted, labels = np.array([0, -1, 0]), np.array([0, 0, -1])
+    bins = calibrate(predicted, np.array([0.7, np.nan, 0.7]), labels)
+    assert sum(bins.counts) == sum(bins.correct) == 1
+
+
+def test_confidence_zero_and_just_over_one_have_a_bin() -> None:
+    bins = calibrate(np.array([0, 0]), np.array([0.0, 1.00005]), np.array([0, 0]))
+    assert (bins.counts[0], bins.counts[-1]) == (1, 1)
+
+
+def test_no_image_has_no_calibration_error() -> None:
+    assert Calibration.empty().expected_error is None
+
+
+def test_summary_leaves_images_without_a_prediction_out_of_the_means() -> None:
+    predicted = np.array([2, -1, 0, 2])
+    summary = summarise(
+        predicted, np.array([0.5, np.nan, 0.7, 0.9]), np.array([1.0, np.nan, 0.4, 0.1]), 4
+    )
+    assert summary.confidence_mean == pytest.approx(0.7)
+    assert summary.entropy_mean == pytest.approx(0.5)
+    assert summary.predicted_histogram == (1, 0, 2, 0)
+    assert (summary.n, summary.not_finite) == (4, 1)
+
+
+@pytest.mark.parametrize("predicted", [np.array([], dtype=np.int64), np.array([-1])])
+def test_summary_of_nothing_has_no_means(predicted: np.ndarray) -> None:
+    nan = np.full(len(predicted), np.nan)
+    summary = summarise(predicted, nan, nan, 3)
+    assert summary.confidence_mean is None
+    assert summary.entropy_mean is None
+    assert summary.predicted_histogram == (0, 0, 0)
+
+
+def test_total_variation_is_the_share_of_images_that_moved() -> None:
+    assert total_variation([10, 0], [0, 3]) == 1
+    assert total_variation([4, 4, 2], [8, 8, 4]) == 0
+    assert total_variation([5, 5], [8, 2]) == pytest.approx(0.3)
+    assert total_variation([0, 0], [8, 2]) is None
+
+
+def test_collapse_tells_the_share_of_the_most_predicted_class_and_the_classes_lost() -> None:
+    result = collapse([30, 40, 30, 0], [0, 5, 95, 0])
+    assert (result.share_before, result.class_before) == (0.4, 1)
+    assert (result.share_after, result.class_after) == (0.95, 2)
+    assert result.classes_lost == 1
+
+
+def test_collapse_of_no_prediction_has_no_share() -> None:
+    result = collapse([1, 2], [0, 0])
+    assert (result.share_after, result.class_after, result.classes_lost) == (None, None, 2)
