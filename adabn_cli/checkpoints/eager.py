@@ -1,0 +1,212 @@
+"""A live `nn.Module` as a `Model`: hooks at its sites suspend its forward. Knows no file.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from adabn_cli.checkpoints.layers import (
+    distinct_layers,
+    find_sites,
+    first_floating,
+    input_channels,
+    named_layers,
+    unwrap,
+)
+from adabn_cli.checkpoints.suspension import current_call, suspend
+from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended
+
+#: Keys under which models that return a dict or dataclass keep their logits.
+_LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")
+
+
+@dataclass
+class EagerModel:
+    """A live module, unwrapped. Its mode, hooks and requires_grad are as before after each call.
+
+    `output` picks the logits where the module returns a dict, a dataclass (a key) or a tuple (an
+    index). `write` saves changed entries in the format the module was read from.
+    """
+
+    module: nn.Module
+    architecture: str = ""
+    architecture_source: str = "live module"
+    preprocessing: Preprocessing | None = None
+    classes: Sequence[str] | None = None
+    output: str | None = None
+    write: Callable[[Path, Mapping[str, Tensor]], None] | None = None
+    sites: list[Site] = field(init=False)
+    fixed: list[FixedLayer] = field(init=False)
+    input_channels: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.module = unwrap(self.module)
+        self.architecture = self.architecture or type(self.module).__name__
+        self.sites, self._layers, self.fixed = find_sites(self.module)
+        self.input_channels = input_channels(self.module)
+        self._running = 0
+        self._in_training: list[nn.Module] = []
+        self._hooks: list[RemovableHandle] = []
+        self._changed: set[str] = set()
+
+    def forward(self, images: Tensor) -> Outputs:
+        """The logits of images [N, C, H, W]."""
+        with self._ready(), torch.inference_mode():
+            return self._outputs(images)
+
+    def suspended(self, images: Tensor) -> Suspended:
+        """The same forward, waiting at every site."""
+        with self._ready():
+            call = suspend(lambda: self._outputs(images))
+            try:
+                while (signal := call.advance()) is not None:
+                    yield signal
+                return call.result
+            finally:
+                call.close()
+
+    def state(self) -> dict[str, Tensor]:
+        """All parameters and persistent buffers under every name they have."""
+        entries: dict[str, Tensor] = {}
+        for prefix, layer in named_layers(self.module):
+            persistent = {
+                name: buffer
+                for name, buffer in layer._buffers.items()
+                if name not in layer._non_persistent_buffers_set
+            }
+            for name, tensor in {**layer._parameters, **persistent}.items():
+                if tensor is not None:
+                    entries[f"{prefix}.{name}" if prefix else name] = tensor.detach()
+        return entries
+
+    def load_state(self, entries: Mapping[str, Tensor]) -> None:
+        """Replaces the named entries in place."""
+        state = self.state()
+        for key, value in entries.items():
+            if key not in state:
+                raise ModelError(f"The model has no entry {key!r}.", where=self.architecture)
+            if value.numel() != state[key].numel():
+                raise ModelError(
+                    f"{key}: {value.numel()} values for {state[key].numel()} places.",
+                    where=self.architecture,
+                )
+            cast = value.reshape(state[key].shape).to(state[key])
+            if not torch.isfinite(cast).all():
+                raise ModelError(
+                    f"{key}: a statistic is not finite in {state[key].dtype}.",
+                    where=self.architecture,
+                    hint="Look for broken pictures or an overflow in front of this layer.",
+                )
+            self._changed.add(key)
+            with torch.no_grad():
+                state[key].copy_(cast)
+
+    def save(self, path: Path) -> None:
+        """Writes the file the module was read from, with the changed entries replaced."""
+        if self.write is None:
+            raise UsageError(
+                "This model was not read from a file, so there is no format to write.",
+                hint="Save it yourself: torch.save(model.state_dict(), path).",
+            )
+        state = self.state()
+        # By address: a layer that is registered twice has its entries under both names.
+        changed = {state[key].data_ptr() for key in self._changed}
+        self.write(path, {k: tensor for k, tensor in state.items() if tensor.data_ptr() in changed})
+
+    def _outputs(self, images: Tensor) -> Outputs:
+        like = first_floating(self.module)
+        if like is not None:
+            images = images.to(device=like.device, dtype=like.dtype)
+        return pick_logits(self.module(images), self.output)
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """In eval mode with a hook at every site while any forward is under way."""
+        if self._running == 0:
+            self._prepare()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._restore()
+
+    def _prepare(self) -> None:
+        # Set the flags themselves: `train()` is overridden here and there to merge weights or to
+        # refuse, and would not put back a mix of modes.
+        self._in_training = [layer for _, layer in distinct_layers(self.module) if layer.training]
+        for layer in self._in_training:
+            layer.training = False
+        self._hooks = [
+            self._layers[site.name].register_forward_pre_hook(_signal_at(site), with_kwargs=True)
+            for site in self.sites
+        ]
+
+    def _restore(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for layer in self._in_training:
+            layer.training = True
+
+
+def _signal_at(site: Site) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = current_call()
+        if call is not None:
+            call.wait(Signal(site, _activation(site, args, kwargs)))
+
+    return hook
+
+
+def _activation(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            if value.dim() < 2 or value.shape[1] != site.channels:
+                raise ModelError(
+                    f"The input of {site.name} has shape {tuple(value.shape)}; "
+                    f"its {site.channels} channels belong in dimension 1.",
+                    hint=f"Leave the layer as it is: --layers '!{site.name}'.",
+                )
+            return value
+    raise ModelError(f"The layer {site.name} was called without a tensor.")
+
+
+def pick_logits(outputs: Any, key: str | None) -> Outputs:
+    """The logits in what a module returned: a tensor, tuple, dict or dataclass.
+
+    Without a key: the tensor itself, the entry called "logits" or "out", or the first tensor of a
+    tuple; None where there is none of these. Raises UsageError for a key that is not there.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    if dataclasses.is_dataclass(outputs) and not isinstance(outputs, Mapping | type):
+        outputs = {f.name: getattr(outputs, f.name) for f in dataclasses.fields(outputs)}
+    if isinstance(outputs, Mapping):
+        named = {str(name): value for name, value in outputs.items()}
+        defaults: Sequence[str] = _LOGITS_KEYS
+    elif isinstance(outputs, tuple | list):
+        named = {str(index): value for index, value in enumerate(outputs)}
+        defaults = tuple(named)
+    else:
+        return None
+    if key is not None and not isinstance(named.get(key), Tensor):
+        tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
+        raise UsageError(
+            f"--output {key}: the model's output has no tensor of that name.",
+            hint=f"It has: {', '.join(tensors) or 'no tensor at all'}.",
+        )
+    names = defaults if key is None else (key,)
+    return next((named[name] for name in names if isinstance(named.get(name), Tensor)), None)

@@ -1,0 +1,119 @@
+"""What the layers of a live module are: a walk that survives shadowed attributes, sites, input.
+
+Knows torch modules; knows no file and no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from adabn_cli.model import FixedLayer, Site
+from adabn_cli.normalizers import NORMALIZERS, normalizer
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+_NOTHING_STORED = {
+    nn.GroupNorm: "normalizes each picture by itself; it stores no statistics",
+    nn.LayerNorm: "normalizes each picture by itself; it stores no statistics",
+    nn.RMSNorm: "normalizes each picture by itself; it stores no statistics",
+    nn.LocalResponseNorm: "normalizes each position by itself; it stores no statistics",
+    nn.modules.instancenorm._InstanceNorm: "has track_running_stats=False: each picture "
+    "is normalized by itself",
+    nn.modules.batchnorm._BatchNorm: "has track_running_stats=False: it normalizes by each "
+    "batch, also when deployed, and stores no statistics",
+}
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and torch.compile."""
+    while True:
+        if isinstance(module, _WRAPPERS):
+            module = module.module
+        elif isinstance(inner := module._modules.get("_orig_mod"), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def named_layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every layer under every name it has, parents first.
+
+    Reads `_modules`: models exist whose own attributes shadow `modules` or `children`.
+    """
+    yield prefix, module
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from named_layers(child, f"{prefix}.{name}" if prefix else name)
+
+
+def distinct_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every layer once, under its first name."""
+    seen: set[int] = set()
+    for name, layer in named_layers(module):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield name, layer
+
+
+def held_tensor(layer: nn.Module, name: str) -> Tensor | None:
+    """The parameter or buffer of that name, where the layer holds one."""
+    tensor = layer._buffers.get(name)
+    return tensor if tensor is not None else layer._parameters.get(name)
+
+
+def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], list[FixedLayer]]:
+    """The sites, their layers by name, and the normalizers that have nothing to adapt.
+
+    A site is told by the tensors it holds, not by its class.
+    """
+    sites: list[Site] = []
+    layers: dict[str, nn.Module] = {}
+    fixed: list[FixedLayer] = []
+    for name, layer in distinct_layers(module):
+        site = _as_site(name, layer)
+        if site is not None:
+            sites.append(site)
+            layers[site.name] = layer
+            continue
+        for kind, reason in _NOTHING_STORED.items():
+            if isinstance(layer, kind):
+                fixed.append(FixedLayer(name, type(layer).__name__, reason))
+                break
+    return sites, layers, fixed
+
+
+def _as_site(name: str, layer: nn.Module) -> Site | None:
+    for kind in NORMALIZERS:
+        held = normalizer(kind).HOLDS
+        tensors = [held_tensor(layer, tensor_name) for tensor_name in held.values()]
+        sizes = {tensor.numel() for tensor in tensors if tensor is not None}
+        if all(tensor is not None for tensor in tensors) and len(sizes) == 1:
+            prefix = f"{name}." if name else ""
+            # detectron2-style frozen layers keep eps in their forward; theirs is PyTorch's default.
+            eps = float(getattr(layer, "eps", 1e-5))
+            keys = {role: prefix + tensor_name for role, tensor_name in held.items()}
+            return Site(name or type(layer).__name__, kind, sizes.pop(), eps, keys)
+    return None
+
+
+def input_channels(module: nn.Module) -> int | None:
+    """Channels that the first convolution takes; None where there is none."""
+    for _, layer in distinct_layers(module):
+        weight = held_tensor(layer, "weight")
+        if isinstance(layer, nn.modules.conv._ConvNd) and weight is not None:
+            return int(layer.in_channels)
+        if isinstance(layer, nn.Linear):
+            return None
+    return None
+
+
+def first_floating(module: nn.Module) -> Tensor | None:
+    """A tensor that shows the network's device and dtype."""
+    for _, layer in distinct_layers(module):
+        for tensor in (*layer._parameters.values(), *layer._buffers.values()):
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                return tensor
+    return None
