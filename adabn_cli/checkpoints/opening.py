@@ -1,0 +1,113 @@
+"""From a path to a `Model`: sniff, trust, load, and find the architecture. Knows no target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from adabn_cli.checkpoints.architecture_recognition import recognise_architecture
+from adabn_cli.checkpoints.architectures import (
+    Architecture,
+    build_architecture,
+    load_entries,
+)
+from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from adabn_cli.checkpoints.eager import EagerModel
+from adabn_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which file, and what the user said about what is in it."""
+
+    path: Path
+    arch: str | None = None
+    arch_args: Mapping[str, object] | None = None
+    weights: str | None = None
+    output: str | None = None
+    trust_pickle: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """The model, the file it came from, and sentences the user should read."""
+
+    model: EagerModel
+    checkpoint: Checkpoint
+    classes_source: str | None
+    notes: tuple[str, ...]
+    device: str
+
+
+def open_model(request: ModelRequest) -> OpenedModel:
+    """The model in a file, on the requested device.
+
+    Raises ModelError where the file or its architecture cannot be used, UnsafeError where loading
+    would run code, UsageError for an architecture or device that is not there.
+    """
+    device = _device(request.device)
+    checkpoint = open_checkpoint(
+        request.path, trust_pickle=request.trust_pickle, weights=request.weights
+    )
+    metadata = checkpoint.metadata
+    architecture, notes = _architecture(checkpoint, request)
+    model = EagerModel(
+        architecture.module.to(device),
+        architecture=architecture.name,
+        architecture_source=architecture.source,
+        preprocessing=metadata.preprocessing or architecture.preprocessing,
+        classes=metadata.classes or architecture.classes,
+        output=request.output,
+        write=checkpoint.write,
+    )
+    if metadata.classes:
+        classes_source: str | None = metadata.classes_source
+    else:
+        classes_source = architecture.source if architecture.classes else None
+    return OpenedModel(model, checkpoint, classes_source, (*metadata.notes, *notes), str(device))
+
+
+def _architecture(
+    checkpoint: Checkpoint, request: ModelRequest
+) -> tuple[Architecture, tuple[str, ...]]:
+    """The network with its weights in it, and what was noticed on the way."""
+    if checkpoint.module is not None:
+        return _pickled(checkpoint.module, request), ()
+    entries = checkpoint.entries
+    if request.arch is not None:
+        built = build_architecture(request.arch, request.arch_args or {}, entries)
+    else:
+        built = recognise_architecture(entries, checkpoint.metadata.architecture)
+    notes = load_entries(built.module, entries, f"{request.path} into {built.name}")
+    return built, tuple(notes)
+
+
+def _pickled(module: nn.Module, request: ModelRequest) -> Architecture:
+    if request.arch is not None:
+        raise UsageError(
+            "The file holds a whole module, which brings its own architecture.",
+            where=f"--arch {request.arch}",
+            hint="Leave out --arch.",
+        )
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    return Architecture(name, "pickled whole", module, preprocessing=None, classes=None)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"There is no device {name!r} here.",
+            where=str(error).splitlines()[0],
+            hint="Use --device cpu.",
+        ) from error
+    return device

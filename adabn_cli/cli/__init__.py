@@ -1,0 +1,1 @@
+"""The door: one file a command, one error boundary. Importing it does not import torch."""

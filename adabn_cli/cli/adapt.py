@@ -1,0 +1,161 @@
+"""`adabn adapt`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adabn_cli.cli import options, values
+from adabn_cli.cli.progress import shown_progress
+from adabn_cli.cli.run_report import show, show_plan
+
+_METHOD = "Method"
+
+
+def adapt(
+    model: options.ModelPath,
+    target: Annotated[
+        Path,
+        typer.Option("--target", "-t", metavar="DIR", help="The folder of pictures to adapt to."),
+    ],
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    output: options.OutputKey = None,
+    trust_pickle: options.TrustPickle = False,
+    device: options.Device = "auto",
+    img_size: options.ImgSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    labels: options.LabelsFrom = "auto",
+    class_map: options.ClassMap = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval",
+            metavar="DIR",
+            rich_help_panel="Pictures",
+            help="Labelled pictures to score that are not adapted to.",
+        ),
+    ] = None,
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    max_images: options.MaxImages = None,
+    max_bad: options.MaxBad = "5%",
+    seed: options.Seed = 0,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="exact|one-pass",
+            envvar="ADABN_ENGINE",
+            rich_help_panel=_METHOD,
+            help="exact: self-consistent, whatever the order and batch size. one-pass: train-mode "
+            "statistics as other tools compute them, for comparison.",
+        ),
+    ] = "exact",
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="GLOB,!GLOB,…",
+            envvar="ADABN_LAYERS",
+            rich_help_panel=_METHOD,
+            help="Which sites to adapt; ! excludes.",
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="N|auto",
+            envvar="ADABN_PRIOR",
+            rich_help_panel=_METHOD,
+            help="Mix in the source as N pseudo-images; auto: per channel, as far as the target's "
+            "estimate can be trusted.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha",
+            metavar="A",
+            envvar="ADABN_ALPHA",
+            rich_help_panel=_METHOD,
+            help="Mix in the source with a fixed weight A in 0 to 1 on the target.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            envvar="ADABN_VERIFY",
+            rich_help_panel=_METHOD,
+            help="Measure the residual by one more, independent pass.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="The run's folder; by default adabn-runs/<date>-<model>-<target>.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", rich_help_panel="Output", help="Replace the run that is there."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", rich_help_panel="Output", help="Say what would be done."),
+    ] = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Score the model on a folder of pictures, re-estimate its statistics there, score it again.
+
+    Writes a run: run.json, the adapted model in the format it came in, pack.safetensors,
+    predictions.csv. The input file is never touched.
+    """
+    from adabn_cli.adaptation import Adaptation
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.adapt import AdaptRequest, prepare
+    from adabn_cli.workflows.adapt import adapt as adapt_model
+    from adabn_cli.workflows.plan import plan_of
+    from adabn_cli.workflows.scored_pictures import PicturesRequest
+
+    request = AdaptRequest(
+        model=ModelRequest(
+            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+        ),
+        target=target,
+        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        pictures=PicturesRequest(
+            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+        ),
+        adaptation=Adaptation(values.layers(layers), values.prior(prior), alpha),
+        engine=engine,
+        verify=verify,
+        held_out=held_out,
+        folder=out,
+        force=force,
+    )
+    with shown_progress(quiet=quiet or json_) as progress:
+        if dry_run:
+            job = prepare(request, progress)
+        else:
+            record = adapt_model(request, progress).record
+    if dry_run:
+        show_plan(plan_of(job), json=json_)
+    else:
+        show(record, json=json_, quiet=quiet)
+    return 0

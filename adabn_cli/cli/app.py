@@ -1,0 +1,67 @@
+"""The commands, and the settings that stand beneath their options. No torch in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adabn_cli import __version__
+from adabn_cli.cli.adapt import adapt
+from adabn_cli.cli.apply import apply
+from adabn_cli.cli.demo import demo
+from adabn_cli.cli.evaluate import evaluate
+from adabn_cli.cli.inspect import inspect
+from adabn_cli.cli.report import report
+from adabn_cli.cli.settings import defaults_by_command, read_settings
+
+app = typer.Typer(
+    name="adabn",
+    help="Adapt a trained image model to a folder of unlabeled pictures: re-estimate the "
+    "statistics of its normalization layers, and prove what that did.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (adapt, report, inspect, evaluate, apply, demo):
+    app.command()(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"adabn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of `adabn` itself."""
+
+
+# Only on the command line: what loosens safety or replaces files, what is different each time.
+_NEVER_SETTINGS = {"trust_pickle", "force", "target", "data", "out", "json_", "debug", "dry_run"}
+
+
+def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Defaults by command from the settings file of this folder; none where help is asked for."""
+    if not arguments or {"-h", "--help", "--version"} & set(arguments):
+        return {}
+    file, settings = read_settings(Path.cwd())
+    if not settings:
+        return {}
+    group = typer.main.get_command(app)
+    options = {
+        name: frozenset(
+            parameter.name
+            for parameter in command.params
+            if parameter.param_type_name == "option" and parameter.name not in _NEVER_SETTINGS
+        )
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+    return defaults_by_command(settings, options, file)

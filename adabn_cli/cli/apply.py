@@ -1,0 +1,53 @@
+"""`adabn apply`: a domain pack into a model, or out of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adabn_cli.cli import options
+
+
+def apply(
+    model: options.ModelPath,
+    pack: Annotated[Path, typer.Argument(metavar="PACK", help="A run's pack.safetensors.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The model file to write.")
+    ],
+    revert: Annotated[
+        bool, typer.Option("--revert", help="Take the pack out: the source model, to the byte.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Put a domain pack into a model, in the format it came in; --revert takes it out."""
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.apply import apply as apply_pack
+
+    request = ModelRequest(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle)
+    applied = apply_pack(request, pack, out, revert=revert, force=force)
+    if json_:
+        about = {
+            "path": str(applied.path),
+            "architecture": applied.architecture,
+            "sites": applied.sites,
+            "images": applied.images,
+            "reverted": revert,
+        }
+        print(json.dumps(about, indent=2))
+    elif quiet:
+        print(applied.path)
+    else:
+        done = "taken out of" if revert else f"of {applied.images:,} pictures put into"
+        print(f"{applied.path}: pack {done} {applied.sites} sites of {applied.architecture}")
+    return 0

@@ -1,0 +1,75 @@
+"""`adabn evaluate`: score a model on labelled pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adabn_cli.cli import options, values
+from adabn_cli.cli.consoles import console
+from adabn_cli.cli.progress import shown_progress
+
+
+def evaluate(
+    model: options.ModelPath,
+    data: Annotated[
+        Path, typer.Option("--data", "-d", metavar="DIR", help="The folder of labelled pictures.")
+    ],
+    pack: Annotated[
+        Path | None,
+        typer.Option("--pack", metavar="FILE", help="Put this domain pack in before scoring."),
+    ] = None,
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    output: options.OutputKey = None,
+    trust_pickle: options.TrustPickle = False,
+    device: options.Device = "auto",
+    img_size: options.ImgSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    labels: options.LabelsFrom = "auto",
+    class_map: options.ClassMap = None,
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    max_images: options.MaxImages = None,
+    max_bad: options.MaxBad = "5%",
+    seed: options.Seed = 0,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Score a model on labelled pictures, with or without a domain pack."""
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.evaluate import EvaluateRequest
+    from adabn_cli.workflows.evaluate import evaluate as evaluate_model
+    from adabn_cli.workflows.scored_pictures import PicturesRequest
+
+    request = EvaluateRequest(
+        model=ModelRequest(
+            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+        ),
+        data=data,
+        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        pictures=PicturesRequest(
+            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+        ),
+        pack=pack,
+    )
+    with shown_progress(quiet=quiet or json_) as progress:
+        record = evaluate_model(request, progress)
+    if json_:
+        print(record.model_dump_json(indent=2))
+    elif quiet:
+        print(record.scores.accuracy)
+    else:
+        from adabn_cli.renderers.evaluation import render
+
+        console(sys.stdout).print(render(record))
+    return 0

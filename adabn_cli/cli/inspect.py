@@ -1,0 +1,39 @@
+"""`adabn inspect`: what is in a model file."""
+
+from __future__ import annotations
+
+import sys
+
+from adabn_cli.cli import options
+from adabn_cli.cli.consoles import console
+from adabn_cli.errors import UnsafeError
+
+
+def inspect(
+    model: options.ModelPath,
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    trust_pickle: options.TrustPickle = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Show format, architecture, sites, preprocessing and classes, and where each is known from.
+
+    Changes nothing and executes nothing that the file names. Exit code 3 where loading the file
+    would run code.
+    """
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.inspect import inspect as inspect_model
+
+    found = inspect_model(
+        ModelRequest(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle)
+    )
+    if json_:
+        print(found.model_dump_json(indent=2))
+    else:
+        from adabn_cli.renderers.inspection import render
+
+        console(sys.stdout).print(render(found))
+    return UnsafeError.exit_code if found.unsafe_imports and not trust_pickle else 0

@@ -1,0 +1,214 @@
+"""The options that several commands share, with the words people know from timm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_MODEL, _INPUT, _DATA, _TELL = "Model", "Preprocessing", "Pictures", "Output"
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The checkpoint file.")]
+
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        envvar="ADABN_ARCH",
+        rich_help_panel=_MODEL,
+        help="torchvision:resnet50, timm:resnet50, package.module:callable or "
+        "path/to/file.py:callable. Without it the file's keys and shapes decide.",
+    ),
+]
+ArchArgs = Annotated[
+    str,
+    typer.Option(
+        "--arch-args",
+        metavar="KEY=VALUE,…",
+        envvar="ADABN_ARCH_ARGS",
+        rich_help_panel=_MODEL,
+        help="Arguments for the callable that --arch names.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="ema|model|KEY",
+        envvar="ADABN_WEIGHTS",
+        rich_help_panel=_MODEL,
+        help="Which weights to take where the file holds several.",
+    ),
+]
+OutputKey = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="KEY",
+        envvar="ADABN_OUTPUT",
+        rich_help_panel=_MODEL,
+        help="Which entry of the model's output holds the logits.",
+    ),
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        rich_help_panel=_MODEL,
+        help="Load a pickle that runs code. Only for files you would run as a program.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        envvar="ADABN_DEVICE",
+        rich_help_panel=_MODEL,
+        help="cpu, cuda, cuda:1, …; auto takes a GPU where there is one.",
+    ),
+]
+ImgSize = Annotated[
+    str | None,
+    typer.Option(
+        "--img-size",
+        metavar="N|H,W",
+        envvar="ADABN_IMG_SIZE",
+        rich_help_panel=_INPUT,
+        help="Input size in pixels.",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="N,N,N",
+        envvar="ADABN_MEAN",
+        rich_help_panel=_INPUT,
+        help="Mean of each channel, for values in 0 to 1.",
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        "--std",
+        metavar="N,N,N",
+        envvar="ADABN_STD",
+        rich_help_panel=_INPUT,
+        help="Standard deviation of each channel.",
+    ),
+]
+CropPct = Annotated[
+    float | None,
+    typer.Option(
+        "--crop-pct",
+        metavar="SHARE",
+        envvar="ADABN_CROP_PCT",
+        rich_help_panel=_INPUT,
+        help="Share of the resized picture that the centre crop keeps.",
+    ),
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        "--interpolation",
+        metavar="nearest|bilinear|bicubic",
+        envvar="ADABN_INTERPOLATION",
+        rich_help_panel=_INPUT,
+        help="How pictures are resized.",
+    ),
+]
+LabelsFrom = Annotated[
+    str,
+    typer.Option(
+        "--labels",
+        metavar="auto|none|FILE",
+        envvar="ADABN_LABELS",
+        rich_help_panel=_DATA,
+        help="Labels for scoring only: folder names, none, or a CSV of path,label.",
+    ),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-map",
+        metavar="FILE",
+        envvar="ADABN_CLASS_MAP",
+        rich_help_panel=_DATA,
+        help="Class names in the order of the outputs (.txt, .json), or folder to class "
+        "(.json, .csv).",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        metavar="N",
+        min=1,
+        envvar="ADABN_BATCH_SIZE",
+        rich_help_panel=_DATA,
+        help="Pictures a batch. Does not change the result.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        "-j",
+        metavar="N",
+        min=1,
+        envvar="ADABN_WORKERS",
+        rich_help_panel=_DATA,
+        help="Threads that read pictures; by default one a processor, at most 8.",
+    ),
+]
+MaxImages = Annotated[
+    int | None,
+    typer.Option(
+        "--max-images",
+        metavar="N",
+        min=1,
+        envvar="ADABN_MAX_IMAGES",
+        rich_help_panel=_DATA,
+        help="Draw N pictures, shuffled with --seed.",
+    ),
+]
+MaxBad = Annotated[
+    str,
+    typer.Option(
+        "--max-bad",
+        metavar="N|N%",
+        envvar="ADABN_MAX_BAD",
+        rich_help_panel=_DATA,
+        help="How many unreadable pictures to put up with.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        envvar="ADABN_SEED",
+        rich_help_panel=_DATA,
+        help="Seed of every draw.",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        rich_help_panel=_TELL,
+        help="Print one JSON document, on failure too.",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", rich_help_panel=_TELL, help="Print the essential line alone."),
+]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", rich_help_panel=_TELL, help="Show a traceback with an error."),
+]

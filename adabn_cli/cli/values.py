@@ -1,0 +1,79 @@
+"""From the text of an option to its value. Each raises UsageError naming the option."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from adabn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from adabn_cli.workflows.preprocessing import PreprocessingOptions
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers in "0.485,0.456,0.406"."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text}: not numbers.", hint=f"Write {option} 0.485,0.456,0.406"
+        ) from error
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width in "224" or "240,320"."""
+    try:
+        sides = [int(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise UsageError(
+            f"--img-size {text}: not a size in pixels.",
+            hint="Write --img-size 224, or --img-size HEIGHT,WIDTH",
+        )
+    return sides[0], sides[-1]
+
+
+def preprocessing_options(
+    img_size: str | None,
+    mean: str | None,
+    std: str | None,
+    crop_pct: float | None,
+    interpolation: str | None,
+) -> PreprocessingOptions:
+    """What the user said about preprocessing."""
+    from adabn_cli.workflows.preprocessing import PreprocessingOptions
+
+    return PreprocessingOptions(
+        size=size(img_size) if img_size else None,
+        mean=numbers("--mean", mean) if mean else None,
+        std=numbers("--std", std) if std else None,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+    )
+
+
+def max_bad(text: str) -> int | float:
+    """A count ("3") as an int, a share ("5%") as a float."""
+    try:
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else int(text)
+    except ValueError:
+        value = -1
+    if not value >= 0 or (text.endswith("%") and value > 1):
+        raise UsageError(
+            f"--max-bad {text}: neither a number of pictures nor a share.",
+            hint="Write --max-bad 3 or --max-bad 5%",
+        )
+    return value
+
+
+def prior(text: str | None) -> float | Literal["auto"] | None:
+    """A number of pseudo-images of source, or "auto"."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    return numbers("--prior", text)[0]
+
+
+def layers(text: str | None) -> tuple[str, ...]:
+    """The globs in "layer1.*,!layer1.0.bn1"."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -1,0 +1,64 @@
+"""What is in a model file, on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from adabn_cli.record import Inspection, PreprocessingPart
+from adabn_cli.renderers.figures import count
+from adabn_cli.renderers.tables import facts, figures
+
+
+def render(found: Inspection) -> RenderableType:
+    """Format, architecture, preprocessing and classes, then every site."""
+    parts: list[RenderableType] = [facts(_rows(found))]
+    if found.sites:
+        table = figures("site", "kind", "neurons", "eps")
+        for site in found.sites:
+            eps = "unknown" if site.eps is None else f"{site.eps:g}"
+            table.add_row(Text(site.name), site.kind, str(site.channels), eps)
+        parts += [Text(), table]
+    if found.fixed_layers:
+        parts += [Text(), Text("nothing to adapt in:")]
+        parts += [
+            Text(f"  {layer.name} ({layer.kind}): {layer.reason}") for layer in found.fixed_layers
+        ]
+    parts += [Text.assemble(("note: ", "yellow"), note) for note in found.notes]
+    return Group(*parts)
+
+
+def _rows(found: Inspection) -> list[tuple[str, str]]:
+    kinds = Counter(site.kind for site in found.sites)
+    neurons = sum(site.channels for site in found.sites)
+    adaptable = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    where = f", weights under {found.weights!r}" if found.weights else ""
+    classes = found.classes or ()
+    shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+    architecture = found.architecture or ("" if found.unsafe_imports else "unknown")
+    return [
+        ("file", found.path),
+        ("format", f"{found.format}, {found.bytes:,} bytes{where}"),
+        ("sha256", found.sha256 or ""),
+        ("tensors", f"{found.tensors:,} with {found.parameters:,} values" if found.tensors else ""),
+        ("architecture", architecture),
+        ("", found.architecture_source or found.architecture_problem or ""),
+        ("input", _input(found.preprocessing, found.input_channels)),
+        ("classes", f"{len(classes)}: {shown} ({found.classes_source})" if classes else "unknown"),
+        ("sites", f"{adaptable} to adapt, {count(neurons, 'neuron')}" if kinds else "none"),
+        *(("runs code", name) for name in found.unsafe_imports),
+    ]
+
+
+def _input(preprocessing: PreprocessingPart | None, channels: int | None) -> str:
+    if preprocessing is None:
+        known = f"{channels} channels; " if channels else ""
+        return f"{known}preprocessing unknown: give --img-size --mean --std"
+    p = preprocessing
+    return (
+        f"{p.size[0]}x{p.size[1]} px, mean {','.join(f'{x:g}' for x in p.mean)}, "
+        f"std {','.join(f'{x:g}' for x in p.std)}, crop {p.crop_pct:.3g}, {p.interpolation} "
+        f"({p.source})"
+    )

@@ -1,0 +1,229 @@
+"""A record on a terminal: the story of a run on one screen. Fits 60 columns and more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from adabn_cli.record import DivergencePart, HeldOutPart, Record, ScoresPart, SitePart
+from adabn_cli.renderers.figures import (
+    count,
+    number,
+    p_value,
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+)
+from adabn_cli.renderers.tables import facts, figures
+
+_STYLES = {"help": "bold green", "harm": "bold red", "cannot tell": "bold yellow"}
+_WORDS = {"help": "HELPS", "harm": "HARMS", "cannot tell": "CANNOT TELL"}
+_SITES_SHOWN = 12
+
+
+def render(record: Record, *, sites: Literal["few", "all"] = "few") -> RenderableType:
+    """What a person needs to decide: verdict, scores, divergence by site, what was noticed."""
+    parts: list[RenderableType] = [_verdict(record), Text(), _about(record), Text()]
+    parts += [_scores(record), Text()]
+    if record.held_out is not None:
+        parts += [_held_out(record.held_out), Text()]
+    parts += [_sites(record, every=sites == "all")]
+    if record.residual is not None:
+        parts.append(_residual(record))
+    parts += [Text.assemble(("warning: ", "yellow"), warning) for warning in _warnings(record)]
+    if record.run.folder:
+        parts += [Text(), Text(f"run: {record.run.folder}", overflow="fold")]
+    return Group(*parts)
+
+
+def _verdict(record: Record) -> Text:
+    verdict = record.verdict
+    return Text.assemble(
+        (_WORDS[verdict.outcome], _STYLES[verdict.outcome]), "  ", verdict.sentence
+    )
+
+
+def _about(record: Record) -> Table:
+    """What was adapted to what, two columns."""
+    model, target = record.model, record.target
+    adapted = sum(site.adapted for site in record.sites)
+    rows = [
+        ("model", model.path or "live module"),
+        ("", f"{model.architecture} ({model.architecture_source})"),
+        ("sites", f"{adapted} of {len(record.sites)} adapted{_fixed(record)}"),
+        ("target", target.path or target.kind),
+        ("", f"{count(target.images, 'picture')}{_subsample(record)}, {_labels(record)}"),
+        ("input", _input(record)),
+        ("method", _method(record)),
+    ]
+    return facts(rows)
+
+
+def _fixed(record: Record) -> str:
+    fixed = record.model.fixed_layers
+    return f"; {count(len(fixed), 'layer')} with nothing to adapt" if fixed else ""
+
+
+def _subsample(record: Record) -> str:
+    drawn = record.target.subsample
+    return f" drawn of {drawn['of']:,} (seed {drawn['seed']})" if drawn else ""
+
+
+def _labels(record: Record) -> str:
+    target = record.target
+    if target.labels is None:
+        return "no labels"
+    some = "" if target.labeled_images == target.images else f"{target.labeled_images:,} "
+    return f"{some}labelled by {target.labels}"
+
+
+def _input(record: Record) -> str:
+    p = record.model.preprocessing
+    if p is None:
+        return ""
+    size = f"{p.size[0]} px" if p.size[0] == p.size[1] else f"{p.size[0]}x{p.size[1]} px"
+    numbers = [",".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std)]
+    kind = "gray" if len(p.mean) == 1 else "RGB"
+    crop = "" if p.crop_pct == 1 else f", crop {p.crop_pct:.3g}"
+    return f"{size} {kind}{crop}, mean {numbers[0]}, std {numbers[1]} ({p.source})"
+
+
+def _method(record: Record) -> str:
+    method = record.method
+    mixed = ""
+    if method.prior is not None:
+        mixed = f", source as prior {method.prior}"
+    elif method.alpha is not None:
+        mixed = f", alpha {method.alpha:g}"
+    only = f", layers {','.join(method.layers)}" if method.layers else ""
+    return f"AdaBN, {method.engine} engine{mixed}{only}, batches of {method.chunk_size}"
+
+
+def _scores(record: Record) -> RenderableType:
+    """Before, after and change of everything that was scored."""
+    table = figures("on the target", "before", "after", "change")
+    before, after, change = record.before, record.after, record.change
+    if before.accuracy is not None:
+        _add_accuracy(table, before, after, points(change.accuracy))
+    if before.n:
+        for name, field, digits in (
+            ("mean confidence", "confidence_mean", 3),
+            ("mean entropy (nats)", "entropy_mean", 3),
+        ):
+            pair = getattr(before, field), getattr(after, field)
+            table.add_row(name, *(number(value, digits) for value in pair), _difference(*pair))
+    for name, field in (("KL per neuron, mean (nats)", "mean"), ("  median", "median")):
+        kl = [
+            getattr(side, field) if side else None for side in (record.kl.before, record.kl.after)
+        ]
+        table.add_row(name, *(number(value) for value in kl), _difference(*kl))
+    lines: list[RenderableType] = [table]
+    if change.fixed is not None:
+        lines.append(
+            Text(
+                f"  {change.fixed} fixed, {change.broken} broken, "
+                f"McNemar {p_value(change.mcnemar_p)}; paired 95% interval {points_interval(change.interval)}"
+            )
+        )
+        lines.append(Text("  scored on the pictures that were adapted to (transductive)", "dim"))
+    elif change.agreement is not None:
+        lines.append(Text(f"  {percent(change.agreement)} of the predictions stay the same"))
+    return Group(*lines)
+
+
+def _add_accuracy(table: Table, before: ScoresPart, after: ScoresPart, change: str) -> None:
+    table.add_row("accuracy", percent(before.accuracy), percent(after.accuracy), change)
+    intervals = [percent_interval(side.accuracy_interval) for side in (before, after)]
+    table.add_row(Text("  95% interval", "dim"), *(Text(text, "dim") for text in intervals), "")
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return ""
+    return f"{after - before:+.3g}"
+
+
+def _held_out(held_out: HeldOutPart) -> RenderableType:
+    """The same on pictures that were not adapted to."""
+    table = figures("held out", "before", "after", "change")
+    change = held_out.change
+    if held_out.before.accuracy is None:
+        return Text(f"held out: {held_out.path} has no labels, so nothing to score", "yellow")
+    _add_accuracy(table, held_out.before, held_out.after, points(change.accuracy))
+    return Group(
+        table,
+        Text(
+            f"  {held_out.path}: {change.fixed} fixed, {change.broken} broken of {change.n}; "
+            f"paired 95% interval {points_interval(change.interval)}"
+        ),
+    )
+
+
+def _sites(record: Record, *, every: bool) -> RenderableType:
+    """Divergence by site in depth order; the largest ones where not all fit."""
+    table = figures("site (in depth order)", "neurons", "KL before", "after", "95th pct", "dead")
+    shown = list(record.sites) if every else _few(record.sites)
+    for site in shown:
+        before, after = site.kl_before, site.kl_after
+        table.add_row(
+            Text(site.name) if site.adapted else Text(f"{site.name} (not adapted)", "dim"),
+            str(site.channels),
+            _mean(before),
+            _mean(after),
+            number(after.p95) if after else "–",
+            str(site.dead_channels) if site.dead_channels else "",
+        )
+    notes = [
+        Text("  KL: mean over neurons, nats; equal at the first site: nothing upstream changed")
+    ]
+    if len(shown) < len(record.sites):
+        more = len(record.sites) - len(shown)
+        notes.append(Text(f"  {more} more: adabn report --sites", "dim"))
+    notes += [
+        Text.assemble(("  not adapted: ", "yellow"), f"{site.name}: {site.reason}")
+        for site in shown
+        if site.reason
+    ]
+    return Group(table, *notes)
+
+
+def _few(sites: Iterable[SitePart]) -> list[SitePart]:
+    """The first site and those with the largest shift before, in depth order."""
+    ordered = list(sites)
+
+    def weight(index: int) -> tuple[bool, float]:
+        kl = ordered[index].kl_before
+        return index == 0, kl.mean if kl else -1.0
+
+    chosen = sorted(range(len(ordered)), key=weight, reverse=True)[:_SITES_SHOWN]
+    return [ordered[index] for index in sorted(chosen)]
+
+
+def _mean(divergence: DivergencePart | None) -> str:
+    return number(divergence.mean) if divergence else "–"
+
+
+def _residual(record: Record) -> Text:
+    residual = record.residual
+    if residual is None:
+        return Text()
+    return Text(
+        f"  residual: mean {number(residual.max_mean, 2)} of a standard deviation, "
+        f"log variance {number(residual.max_log_variance, 2)} (worst at {residual.site})"
+    )
+
+
+def _warnings(record: Record) -> Iterable[str]:
+    yield from record.warnings
+    skipped = record.target.skipped
+    if skipped:
+        first = "; ".join(f"{picture.path}: {picture.reason}" for picture in skipped[:3])
+        more = f"; and {len(skipped) - 3} more in run.json" if len(skipped) > 3 else ""
+        yield f"{count(len(skipped), 'picture')} could not be read: {first}{more}"
+    if record.model.trusted_pickle:
+        yield "the checkpoint was loaded as a trusted pickle"

@@ -1,0 +1,191 @@
+"""The main job: score, re-estimate the statistics, score again, write the run. A line a station."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
+from adabn_cli.engines import ENGINES
+from adabn_cli.errors import UsageError
+from adabn_cli.fingerprint import fingerprint
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Preprocessing, statistics_of
+from adabn_cli.packs import Pack
+from adabn_cli.record import HeldOutPart, Record
+from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.predictions import write_predictions
+from adabn_cli.workflows.preprocessing import (
+    PreprocessingOptions,
+    resolve_preprocessing,
+    suspect_preprocessing,
+)
+from adabn_cli.workflows.recording import (
+    Subject,
+    held_out_part,
+    method_part,
+    model_part,
+    record_of,
+    run_part,
+    target_part,
+)
+from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
+from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
+from adabn_cli.workflows.scoring import score
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """All that a run depends on; see the options of those names."""
+
+    model: ModelRequest
+    target: Path
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    pictures: PicturesRequest = field(default_factory=PicturesRequest)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    engine: str = "exact"
+    verify: bool = False
+    held_out: Path | None = None
+    folder: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A run: its record, and the folder it was written to."""
+
+    record: Record
+    folder: Path
+
+
+def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Adapted:
+    """Adapts a checkpoint to a folder of pictures and writes the run.
+
+    `tell` gets (stage, done, total). Raises UsageError, ModelError or TargetError with nothing
+    written: a run appears whole or not at all.
+    """
+    job = prepare(request, tell)
+    held_out = _open_held_out(job)
+    before = _score_held_out(job, held_out)
+    outcome = adapt_and_measure(
+        job.installer,
+        job.pictures.target.batches(),
+        request.engine,
+        verify=request.verify,
+        stages=job.stages,
+    )
+    after = _score_held_out(job, held_out)
+    part = held_out_part(held_out, before, after) if held_out else None
+    return Adapted(_write(job, outcome, part), job.folder)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Model and pictures opened and found fit for each other; nothing adapted yet."""
+
+    request: AdaptRequest
+    started: str
+    folder: Path
+    stages: Stages
+    opened: OpenedModel
+    preprocessing: Preprocessing
+    pictures: ScoredPictures
+    installer: Installer
+    warnings: tuple[str, ...]
+
+
+def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Job:
+    """All that can go wrong before the long work: options, checkpoint, pictures, labels."""
+    started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
+    folder = request.folder or name_run(request.model.path, request.target, started)
+    _check(request, folder)
+    with stages.stage("open"):
+        opened = open_model(request.model)
+        require_adaptable(opened.model)
+        preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
+    with stages.stage("read") as progress:
+        pictures = open_pictures(
+            request.target, opened.model, preprocessing, request.pictures, progress
+        )
+    installer = Installer(opened.model, request.adaptation, pictures.images)
+    first = next(iter(pictures.target.batches()))
+    suspicion = suspect_preprocessing(opened.model, first, installer, preprocessing)
+    warnings = (*opened.notes, *pictures.labels.notes, *([suspicion] if suspicion else []))
+    return Job(
+        request, started, folder, stages, opened, preprocessing, pictures, installer, warnings
+    )
+
+
+def _check(request: AdaptRequest, folder: Path) -> None:
+    require_free(folder, force=request.force)
+    if request.engine not in ENGINES:
+        raise UsageError(
+            f"There is no engine {request.engine!r}.",
+            hint=f"--engine takes {' or '.join(ENGINES)}.",
+        )
+
+
+def _open_held_out(job: Job) -> ScoredPictures | None:
+    if job.request.held_out is None:
+        return None
+    with job.stages.stage("held out") as progress:
+        return open_pictures(
+            job.request.held_out,
+            job.opened.model,
+            job.preprocessing,
+            job.request.pictures,
+            progress,
+        )
+
+
+def _score_held_out(job: Job, held_out: ScoredPictures | None) -> Scores:
+    """The model as it is now on the held-out pictures; empty scores without any."""
+    if held_out is None:
+        return Scores()
+    with job.stages.stage("held out") as progress:
+        return score(job.opened.model, held_out.target.batches(), progress)
+
+
+def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
+    """Writes the run's folder; returns the record in it."""
+    model, pictures, request = job.opened.model, job.pictures, job.request
+    subject = Subject(
+        model_part(job.opened, job.preprocessing),
+        target_part(pictures),
+        method_part(
+            request.adaptation, request.engine, request.pictures.batch_size, request.pictures.seed
+        ),
+        pictures.labels_N,
+        pictures.classes,
+        held_out,
+        job.warnings,
+    )
+    pack = Pack(
+        fingerprint(model),
+        model.architecture,
+        target=statistics_of(model, outcome.estimate.installed),
+        source={
+            place: value
+            for place, value in outcome.installer.original.items()
+            if place[0] in outcome.estimate.installed
+        },
+        images=pictures.images,
+    )
+    with job.stages.stage("write"), written_whole(job.folder) as folder:
+        model.save(folder / f"model{request.model.path.suffix}")
+        (folder / "pack.safetensors").write_bytes(pack.as_bytes())
+        write_predictions(
+            folder / "predictions.csv",
+            pictures.target.pictures,
+            outcome.scores_before,
+            outcome.scores_after,
+            pictures.labels_N,
+            pictures.classes,
+        )
+        run = run_part(job.started, job.stages, job.opened.device, job.folder)
+        record = record_of(subject, outcome, run)
+        (folder / "run.json").write_text(record.as_json(), encoding="utf-8")
+    return record

@@ -1,0 +1,41 @@
+"""Puts a domain pack into a model file, or takes it out again, to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
+from adabn_cli.errors import UsageError
+from adabn_cli.packs import put_in, read_pack, take_out
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was written, how many sites of it are the pack's, and on how many images they rest."""
+
+    path: Path
+    architecture: str
+    sites: int
+    images: int
+
+
+def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: bool) -> Applied:
+    """Writes the model with the pack's statistics, or with the source's where `revert`.
+
+    Raises UsageError where `out` is the model itself, or exists and not `force`; ModelError where
+    the pack belongs to another model or, on the way back, is not in this one.
+    """
+    if out.exists() and request.path.exists() and out.samefile(request.path):
+        raise UsageError(
+            "The input file is never overwritten.", where=str(out), hint="Give another -o."
+        )
+    if out.exists() and not force:
+        raise UsageError(
+            "The output file exists.", where=str(out), hint="Give another -o, or --force."
+        )
+    opened, read = open_model(request), read_pack(pack)
+    (take_out if revert else put_in)(read, opened.model)
+    opened.model.save(out)
+    sites = {site for site, _ in read.target}
+    return Applied(out, opened.model.architecture, len(sites), read.images)

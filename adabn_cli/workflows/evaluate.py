@@ -1,0 +1,64 @@
+"""Scores a model on labelled pictures, with or without a domain pack. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
+from adabn_cli.errors import CannotTellError
+from adabn_cli.packs import put_in, read_pack
+from adabn_cli.record import EvaluationRecord
+from adabn_cli.workflows.outcome import Stages
+from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.recording import model_part, target_part
+from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+from adabn_cli.workflows.scoring import score
+from adabn_cli.workflows.sections import class_accuracies, scores_part
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Which model, on which pictures, with which pack."""
+
+    model: ModelRequest
+    data: Path
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    pictures: PicturesRequest = field(default_factory=PicturesRequest)
+    pack: Path | None = None
+
+
+def evaluate(
+    request: EvaluateRequest, tell: Callable[[str, int, int], None] | None = None
+) -> EvaluationRecord:
+    """Accuracy, confidence and predicted classes of a model on a folder of pictures.
+
+    Raises CannotTellError where no picture has a label that the model's outputs could be held
+    against, and the errors of opening model, pack and pictures.
+    """
+    stages = Stages(tell)
+    opened = open_model(request.model)
+    if request.pack is not None:
+        put_in(read_pack(request.pack), opened.model)
+    preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
+    with stages.stage("read") as progress:
+        pictures = open_pictures(
+            request.data, opened.model, preprocessing, request.pictures, progress
+        )
+    if pictures.labels_N is None:
+        raise CannotTellError(
+            "There are no labels to score against.",
+            where="; ".join(pictures.labels.notes) or str(request.data),
+            hint="Give --labels FILE or --class-map FILE.",
+        )
+    with stages.stage("score") as progress:
+        scores = score(opened.model, pictures.target.batches(), progress)
+    return EvaluationRecord(
+        model=model_part(opened, preprocessing),
+        data=target_part(pictures),
+        pack=str(request.pack) if request.pack else None,
+        scores=scores_part(scores, pictures.labels_N),
+        classes=class_accuracies(scores, pictures.labels_N, pictures.classes),
+        warnings=(*opened.notes, *pictures.labels.notes),
+    )

@@ -1,0 +1,100 @@
+"""What is in a model file. Changes nothing and executes nothing that the file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from torch import Tensor
+
+from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
+from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
+from adabn_cli.checkpoints.sniff import sniff
+from adabn_cli.errors import InputError, UnsafeError
+from adabn_cli.model import Preprocessing
+from adabn_cli.normalizers import NORMALIZERS, normalizer
+from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
+
+
+def inspect(request: ModelRequest) -> Inspection:
+    """Format, architecture, sites, preprocessing and classes, each with where it is known from.
+
+    Where no architecture is known the sites are read off the names of the entries. Raises
+    InputError for a file of no known format; one that would run code is described, not loaded.
+    """
+    path = request.path
+    kind, imports = sniff(path), tuple(unsafe_imports(path))
+    base = Inspection(
+        path=str(path), format=kind, bytes=path.stat().st_size, unsafe_imports=imports
+    )
+    try:
+        checkpoint = open_checkpoint(
+            path, trust_pickle=request.trust_pickle, weights=request.weights
+        )
+    except UnsafeError:
+        return base
+    base = base.model_copy(update=_contents(checkpoint))
+    try:
+        return base.model_copy(update=_network(open_model(request)))
+    except InputError as error:
+        if request.arch is not None:
+            raise
+        return base.model_copy(
+            update={
+                "architecture_problem": " ".join(str(error).splitlines()[:2]),
+                "sites": sites_by_name(checkpoint.entries),
+            }
+        )
+
+
+def _contents(checkpoint: Checkpoint) -> dict[str, object]:
+    metadata = checkpoint.metadata
+    tensors = checkpoint.entries or (checkpoint.module.state_dict() if checkpoint.module else {})
+    return {
+        "sha256": checkpoint.sha256,
+        "weights": checkpoint.weights,
+        "tensors": len(tensors),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "preprocessing": _preprocessing_part(metadata.preprocessing),
+        "classes": metadata.classes,
+        "classes_source": metadata.classes_source or None,
+        "notes": metadata.notes,
+    }
+
+
+def _network(opened: OpenedModel) -> dict[str, object]:
+    model = opened.model
+    return {
+        "architecture": model.architecture,
+        "architecture_source": model.architecture_source,
+        "sites": tuple(
+            InspectedSite(name=site.name, kind=site.kind, channels=site.channels, eps=site.eps)
+            for site in model.sites
+        ),
+        "fixed_layers": tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
+        "input_channels": model.input_channels,
+        "preprocessing": _preprocessing_part(model.preprocessing),
+        "classes": tuple(model.classes) if model.classes else None,
+        "classes_source": opened.classes_source,
+        "notes": opened.notes,
+    }
+
+
+def _preprocessing_part(preprocessing: Preprocessing | None) -> PreprocessingPart | None:
+    return PreprocessingPart(**asdict(preprocessing)) if preprocessing else None
+
+
+def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
+    """The sites in a state dict, told by the names and sizes of its entries alone."""
+    sites = []
+    for kind in NORMALIZERS:
+        first, *others = normalizer(kind).HOLDS.values()
+        for key, tensor in entries.items():
+            prefix = key.removesuffix(first)
+            beside = [entries.get(prefix + other) for other in others]
+            if key.endswith(f".{first}") and all(
+                other is not None and other.numel() == tensor.numel() for other in beside
+            ):
+                name = prefix.removesuffix(".")
+                sites.append(InspectedSite(name=name, kind=kind, channels=tensor.numel(), eps=None))
+    return tuple(sites)

@@ -1,0 +1,109 @@
+"""What adapting one model to one target did: two forwards, measured. Knows no file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from adabn_cli.adaptation import Installer
+from adabn_cli.batch import Batches, Progress, no_output
+from adabn_cli.engines import engine
+from adabn_cli.engines.estimate import Estimate
+from adabn_cli.engines.observe import observe
+from adabn_cli.errors import ModelError
+from adabn_cli.measures.residual import WorstResidual, residual, worst
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Model
+from adabn_cli.moments import SiteMoments
+
+
+class Stages:
+    """Tells which stage is under way, and how long each took in seconds."""
+
+    def __init__(self, tell: Callable[[str, int, int], None] | None = None) -> None:
+        self._tell = tell
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Inside, the given function takes (done, total) of this stage."""
+        start = time.perf_counter()
+        yield lambda done, total: self._tell(name, done, total) if self._tell else None
+        self.seconds[name] = time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Before and after, at every site and for every image."""
+
+    installer: Installer
+    before: Mapping[str, SiteMoments]
+    estimate: Estimate
+    scores_before: Scores
+    scores_after: Scores
+    residual: WorstResidual | None
+
+
+def adapt_and_measure(
+    installer: Installer, batches: Batches, engine_name: str, *, verify: bool, stages: Stages
+) -> Outcome:
+    """Adapts the installer's model; it comes back as it was when anything raises.
+
+    Raises ModelError where no selected site gave a signal.
+    """
+    model = installer.model
+    scores_before, scores_after = Scores(), Scores()
+    with installer.undone_on_failure():
+        with stages.stage("before") as progress:
+            before = observe(model, batches, scores_before, progress)
+        if not installer.selected & before.keys():
+            raise ModelError(
+                "No picture reached a normalizer that could be adapted.",
+                where=model.architecture,
+                hint="Layers called by other code than their own __call__ cannot be seen.",
+            )
+        with stages.stage("adapt") as progress:
+            estimate = engine(engine_name).estimate(installer, batches, scores_after, progress)
+        found = None
+        if verify:
+            with stages.stage("verify") as progress:
+                seen = observe(model, batches, no_output, progress)
+            found = _residual(installer, estimate, seen)
+        elif engine_name == "one-pass":
+            found = _residual(installer, estimate, estimate.measured)
+    return Outcome(installer, before, estimate, scores_before, scores_after, found)
+
+
+def _residual(
+    installer: Installer, estimate: Estimate, seen: Mapping[str, SiteMoments]
+) -> WorstResidual | None:
+    """The worst difference between what is installed and what `seen` asks for, and its site."""
+    sites = {site.name: site for site in installer.model.sites}
+    return worst(
+        {
+            name: residual(moments, installer.wanted(sites[name], seen[name]), sites[name].eps)
+            for name, moments in estimate.installed.items()
+        }
+    )
+
+
+def require_adaptable(model: Model) -> None:
+    """Raises ModelError where the model has no statistics to re-estimate, and says why."""
+    if model.sites:
+        return
+    if model.fixed:
+        kinds = ", ".join(sorted({layer.kind for layer in model.fixed}))
+        first = model.fixed[0]
+        raise ModelError(
+            f"There is nothing to adapt: the model's normalizers ({kinds}) store no statistics.",
+            where=f"{first.name} ({first.kind}) {first.reason}",
+            hint="Give a model with BatchNorm or another normalizer that keeps running statistics.",
+        )
+    raise ModelError(
+        "There is nothing to adapt: the model has no normalization layer.",
+        where=model.architecture,
+        hint="Was BatchNorm folded into the convolutions on export? "
+        "Give the checkpoint from before the export.",
+    )

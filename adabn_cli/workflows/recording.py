@@ -1,0 +1,178 @@
+"""A record from a finished job: what was adapted to what, how, and what came of it."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adabn_cli import __version__
+from adabn_cli.adaptation import Adaptation
+from adabn_cli.checkpoints.opening import OpenedModel
+from adabn_cli.fingerprint import fingerprint
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Model, Preprocessing
+from adabn_cli.record import (
+    FixedLayerPart,
+    HeldOutPart,
+    MethodPart,
+    ModelPart,
+    PreprocessingPart,
+    Record,
+    ResidualPart,
+    RunPart,
+    SkippedPicture,
+    TargetPart,
+)
+from adabn_cli.workflows.outcome import Outcome, Stages
+from adabn_cli.workflows.scored_pictures import ScoredPictures
+from adabn_cli.workflows.sections import (
+    change_part,
+    class_parts,
+    divergences_part,
+    scores_part,
+    site_parts,
+    verdict_part,
+)
+
+
+def live_model_part(model: Model) -> ModelPart:
+    """A model that was given as an object."""
+    return ModelPart(
+        path=None,
+        format="live module",
+        sha256=None,
+        architecture=model.architecture,
+        architecture_source=model.architecture_source,
+        weights=fingerprint(model).weights,
+        classes=tuple(model.classes) if model.classes else None,
+        fixed_layers=tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
+    )
+
+
+def model_part(opened: OpenedModel, preprocessing: Preprocessing) -> ModelPart:
+    """A model that was read from a file."""
+    checkpoint = opened.checkpoint
+    return live_model_part(opened.model).model_copy(
+        update={
+            "path": str(checkpoint.path),
+            "format": checkpoint.format,
+            "sha256": checkpoint.sha256,
+            "trusted_pickle": checkpoint.trusted_pickle,
+            "classes_source": opened.classes_source,
+            "preprocessing": PreprocessingPart(**asdict(preprocessing)),
+        }
+    )
+
+
+def target_part(pictures: ScoredPictures) -> TargetPart:
+    """A folder of pictures."""
+    target = pictures.target
+    return TargetPart(
+        path=str(target.path),
+        kind=target.kind,
+        images=pictures.images,
+        fingerprint=target.fingerprint,
+        skipped=tuple(SkippedPicture(**asdict(picture)) for picture in target.skipped),
+        other_files=target.other_files,
+        conversions=dict(target.conversions),
+        labels=pictures.labels.source,
+        labeled_images=pictures.labeled_images,
+        subsample=dict(target.subsample) if target.subsample else None,
+    )
+
+
+def method_part(adaptation: Adaptation, engine: str, batch_size: int, seed: int) -> MethodPart:
+    """How the statistics were estimated."""
+    return MethodPart(
+        engine=engine,
+        prior=adaptation.prior,
+        alpha=adaptation.alpha,
+        layers=adaptation.layers,
+        chunk_size=batch_size,
+        dtype="float32",
+        seed=seed,
+    )
+
+
+def held_out_part(pictures: ScoredPictures, before: Scores, after: Scores) -> HeldOutPart:
+    """The comparison on pictures that were not adapted to."""
+    labels_N = pictures.labels_N
+    return HeldOutPart(
+        path=str(pictures.target.path),
+        images=pictures.images,
+        before=scores_part(before, labels_N),
+        after=scores_part(after, labels_N),
+        change=change_part(before, after, labels_N),
+    )
+
+
+def run_part(started: str, stages: Stages, device: str, folder: Path | None) -> RunPart:
+    """Time, machine and versions."""
+    return RunPart(
+        started=started,
+        seconds=round(sum(stages.seconds.values()), 3),
+        seconds_by_stage={name: round(value, 3) for name, value in stages.seconds.items()},
+        host=platform.node(),
+        device=device,
+        versions={"adabn": __version__, "python": platform.python_version(), **_versions()},
+        peak_memory_bytes=_peak_memory_bytes(),
+        folder=str(folder) if folder else None,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "torchvision", "timm", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a record is about, beside the outcome."""
+
+    model: ModelPart
+    target: TargetPart
+    method: MethodPart
+    labels_N: NDArray[np.int64] | None
+    classes: Sequence[str] | None
+    held_out: HeldOutPart | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
+    """The whole record."""
+    before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
+    change = change_part(before, after, labels_N)
+    return Record(
+        model=subject.model,
+        target=subject.target,
+        method=subject.method.model_copy(update={"forwards": outcome.estimate.forwards}),
+        before=scores_part(before, labels_N),
+        after=scores_part(after, labels_N),
+        change=change,
+        classes=class_parts(before, after, labels_N, subject.classes),
+        held_out=subject.held_out,
+        kl=divergences_part(outcome),
+        sites=site_parts(outcome),
+        residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
+        verdict=verdict_part(change),
+        warnings=subject.warnings,
+        run=run,
+    )

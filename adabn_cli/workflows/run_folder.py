@@ -1,0 +1,129 @@
+"""The folder a run is written to: whole or not at all. Knows records; no model and no target."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from adabn_cli.errors import InputError, UsageError
+from adabn_cli.record import SCHEMA_VERSION, Record
+
+RUNS = Path("adabn-runs")
+
+
+def name_run(model: Path, target: Path, started: str) -> Path:
+    """`adabn-runs/<date>-<model>-<target>`, with a number where that is taken."""
+    stem = "-".join((started[:10], _word(model.stem), _word(target.resolve().name)))
+    folder, number = RUNS / stem, 2
+    while folder.exists():
+        folder, number = RUNS / f"{stem}-{number}", number + 1
+    return folder
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text)[:60] or "unnamed"
+
+
+def require_free(folder: Path, *, force: bool) -> None:
+    """Raises UsageError where the folder exists and is not to be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("The output is a file.", where=str(folder), hint="Give a folder to -o.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not force:
+        raise UsageError(
+            "The output folder is not empty.",
+            where=str(folder),
+            hint="Give another one to -o, or replace the run in it with --force.",
+        )
+    if not (folder / "run.json").is_file():
+        raise UsageError(
+            "--force replaces runs only, and this folder holds none.",
+            where=str(folder),
+            hint="Give another one to -o.",
+        )
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when all is written.
+
+    On an exception nothing stays, and a run that was there before is as it was.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(
+            f"The run cannot be written: {error.strerror}.",
+            where=str(folder),
+            hint="Give a folder that can be written to -o.",
+        ) from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        _replace(temporary, folder)
+    except OSError as error:
+        raise InputError(
+            f"The run cannot be written: {error.strerror}.",
+            where=str(folder),
+            hint="Make room there, or give another folder to -o.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(new: Path, folder: Path) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        new.replace(folder)  # An empty folder gives way to a rename.
+        return
+    with tempfile.TemporaryDirectory(prefix=".adabn-old-", dir=folder.parent) as old:
+        folder.replace(Path(old) / "run")
+        new.replace(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def newest_run() -> Path:
+    """The run folder written last under `adabn-runs/`. Raises UsageError where there is none."""
+    runs = [path.parent for path in RUNS.glob("*/run.json")]
+    if not runs:
+        raise UsageError(
+            "There is no run here yet.",
+            where=str(RUNS),
+            hint="Make one: adabn adapt MODEL --target DIR. Or name a run's folder.",
+        )
+    return max(runs, key=lambda run: (run / "run.json").stat().st_mtime)
+
+
+def read_record(path: Path) -> Record:
+    """The record in a run folder or a `run.json`. Raises InputError where there is none."""
+    file = path / "run.json" if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "There is no run to read.",
+            where=f"{file}: {error}",
+            hint="Give the folder that `adabn adapt` wrote.",
+        ) from error
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"This is not a run record of schema version {SCHEMA_VERSION}.",
+            where=f"{file}: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}",
+            hint="Give the run.json that `adabn adapt` wrote.",
+        ) from error

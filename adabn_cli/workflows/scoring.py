@@ -1,0 +1,16 @@
+"""A plain pass that scores a model and measures nothing."""
+
+from __future__ import annotations
+
+from adabn_cli.batch import Batches, Progress
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Model
+
+
+def score(model: Model, batches: Batches, progress: Progress) -> Scores:
+    """The model's predictions on all batches, in eval mode."""
+    scores = Scores()
+    for index, images in enumerate(batches):
+        scores(index, model.forward(images))
+        progress(index + 1, len(batches))
+    return scores

@@ -1,0 +1,212 @@
+"""From what was measured to the sections of a record. Knows no file and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class
+from adabn_cli.measures.confidence import summarise as summarise_confidence
+from adabn_cli.measures.divergence import (
+    Divergence,
+    ModelDivergence,
+    model_divergence,
+    summarise,
+    symmetric_kl_nats,
+)
+from adabn_cli.measures.scores import Scores
+from adabn_cli.moments import SiteMoments
+from adabn_cli.record import (
+    ChangePart,
+    ClassAccuracyPart,
+    ClassPart,
+    DivergencePart,
+    DivergencesPart,
+    ScoresPart,
+    SitePart,
+    VerdictPart,
+)
+from adabn_cli.workflows.outcome import Outcome
+
+_Labels = NDArray[np.int64] | None
+
+
+def scores_part(scores: Scores, labels_N: _Labels) -> ScoresPart:
+    """Accuracy where there are labels; confidence and the predicted classes in any case."""
+    if not scores.scorable:
+        return ScoresPart()
+    summary = summarise_confidence(
+        scores.predicted_N, scores.confidence_N, scores.entropy_N, scores.n_classes
+    )
+    found = accuracy(scores.predicted_N, labels_N) if labels_N is not None else None
+    return ScoresPart(
+        **asdict(summary),
+        accuracy=found.value if found else None,
+        accuracy_interval=found.interval if found else None,
+        correct=found.correct if found else None,
+    )
+
+
+def change_part(before: Scores, after: Scores, labels_N: _Labels) -> ChangePart:
+    """After against before, on the same images."""
+    if not (before.scorable and after.scorable):
+        return ChangePart()
+    agreed = agreement(before.predicted_N, after.predicted_N)
+    change = (
+        compare(before.predicted_N, after.predicted_N, labels_N) if labels_N is not None else None
+    )
+    if change is None:
+        return ChangePart(agreement=agreed)
+    return ChangePart(**asdict(change), agreement=agreed)
+
+
+def class_parts(
+    before: Scores, after: Scores, labels_N: _Labels, names: Sequence[str] | None
+) -> tuple[ClassPart, ...]:
+    """Every class that has labelled images."""
+    if labels_N is None or not (before.scorable and after.scorable):
+        return ()
+    rows = per_class(before.predicted_N, after.predicted_N, labels_N, before.n_classes)
+    return tuple(
+        ClassPart(name=names[row.label] if names else str(row.label), **asdict(row))
+        for row in rows
+        if row.n
+    )
+
+
+def class_accuracies(
+    scores: Scores, labels_N: _Labels, names: Sequence[str] | None
+) -> tuple[ClassAccuracyPart, ...]:
+    """Every class that has labelled images, in one scoring."""
+    if labels_N is None or not scores.scorable:
+        return ()
+    parts = []
+    for label in np.unique(labels_N[labels_N >= 0]).tolist():
+        found = accuracy(scores.predicted_N[labels_N == label], labels_N[labels_N == label])
+        if found is not None:
+            parts.append(
+                ClassAccuracyPart(
+                    name=names[label] if names else str(label),
+                    n=found.n,
+                    correct=found.correct,
+                    accuracy=found.value,
+                    interval=found.interval,
+                )
+            )
+    return tuple(parts)
+
+
+def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
+    """Every site: those that were visited in the order of the forward, the others behind."""
+    sites = {site.name: site for site in outcome.installer.model.sites}
+    order = [*outcome.before, *(name for name in sites if name not in outcome.before)]
+    kl_before, kl_after = _divergences(outcome, outcome.before), _divergences_after(outcome)
+    parts = []
+    for name in order:
+        after = outcome.estimate.measured.get(name)
+        adapted = name in outcome.estimate.installed
+        parts.append(
+            SitePart(
+                name=name,
+                kind=sites[name].kind,
+                channels=sites[name].channels,
+                adapted=adapted,
+                reason=None if adapted else _why_not(outcome, name),
+                count=after.pixels.count if after else 0,
+                dead_channels=int(after.pixels.dead_C.sum()) if after else 0,
+                kl_before=_site_divergence(kl_before, outcome.before, name),
+                kl_after=_site_divergence(kl_after, outcome.estimate.measured, name),
+                standard_error_max=_standard_error(after, sites[name].eps) if after else None,
+            )
+        )
+    return tuple(parts)
+
+
+def _why_not(outcome: Outcome, name: str) -> str:
+    if name not in outcome.before:
+        return "no picture reached it; it keeps its source statistics"
+    return "left out by --layers"
+
+
+def _standard_error(measured: SiteMoments, eps: float) -> float | None:
+    """The largest standard error of a mean, in standard deviations of its channel."""
+    if measured.images.count < 2:
+        return None
+    return float((measured.standard_error_C / (measured.pixels.var_C + eps).sqrt()).max())
+
+
+def divergences_part(outcome: Outcome) -> DivergencesPart:
+    """The divergence of the whole model from the source, before and after."""
+    return DivergencesPart(
+        before=_model_divergence(_divergences(outcome, outcome.before), outcome.before),
+        after=_model_divergence(_divergences_after(outcome), outcome.estimate.measured),
+    )
+
+
+def _divergences_after(outcome: Outcome) -> dict[str, Tensor]:
+    return _divergences(outcome, outcome.estimate.measured)
+
+
+def _divergences(outcome: Outcome, measured: Mapping[str, SiteMoments]) -> dict[str, Tensor]:
+    """KL of every neuron between source and what was measured, by site, [C] each."""
+    source = outcome.installer.source
+    return {
+        site.name: symmetric_kl_nats(source[site.name], measured[site.name].pixels, site.eps)
+        for site in outcome.installer.model.sites
+        if site.name in source and site.name in measured
+    }
+
+
+def _site_divergence(
+    kl: Mapping[str, Tensor], measured: Mapping[str, SiteMoments], name: str
+) -> DivergencePart | None:
+    if name not in kl:
+        return None
+    return _divergence_part(summarise(kl[name], measured[name].pixels.dead_C))
+
+
+def _model_divergence(
+    kl: Mapping[str, Tensor], measured: Mapping[str, SiteMoments]
+) -> DivergencePart | None:
+    return _divergence_part(
+        model_divergence(kl, {name: measured[name].pixels.dead_C for name in kl})
+    )
+
+
+def _divergence_part(found: Divergence | ModelDivergence) -> DivergencePart | None:
+    return None if found.mean is None else DivergencePart(**asdict(found))
+
+
+def verdict_part(change: ChangePart) -> VerdictPart:
+    """Help or harm where the paired interval of labelled images excludes zero.
+
+    Without labels nothing here can tell; target accuracy is not identifiable without assumptions.
+    """
+    if change.accuracy is None or change.interval is None:
+        return VerdictPart(
+            outcome="cannot tell",
+            basis="none",
+            sentence="No labels: whether adapting helped cannot be told from this run.",
+        )
+    low, high = (100 * side for side in change.interval)
+    figures = (
+        f"accuracy {100 * change.accuracy:+.1f} points, "
+        f"95% interval {low:+.1f} to {high:+.1f}, {change.n} labelled images"
+    )
+    if low > 0:
+        return VerdictPart(outcome="help", basis="labels", sentence=f"Adapting helps: {figures}.")
+    if high < 0:
+        return VerdictPart(
+            outcome="harm",
+            basis="labels",
+            sentence=f"Adapting harms: {figures}. Keep the source model.",
+        )
+    return VerdictPart(
+        outcome="cannot tell",
+        basis="labels",
+        sentence=f"Too close to tell: {figures}.",
+    )
