@@ -1,0 +1,10 @@
+"""Model files: containers of tensors, and the networks that are built from them."""
+
+from __future__ import annotations
+
+#: A container's format -> the module that knows where its tensors lie; imported when asked for.
+FORMATS = {
+    "torch-zip": "adabn_cli.checkpoints.torch_zip",
+    "torch-legacy": "adabn_cli.checkpoints.torch_legacy",
+    "safetensors": "adabn_cli.checkpoints.safetensors_file",
+}

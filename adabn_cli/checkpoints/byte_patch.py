@@ -1,0 +1,210 @@
+"""Writes a file that differs from another only in the values of some tensors.
+
+Knows bytes, strides and dtypes; knows no container but through `mend`, which renews a container's
+checksums. The file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from adabn_cli.errors import ModelError
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ByteSpan:
+    """Bytes [start, start + length) of a file."""
+
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """One past the last byte."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies in a file: in the bytes of its storage, with strides in elements."""
+
+    storage: ByteSpan
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    @property
+    def span(self) -> ByteSpan:
+        """The bytes from the tensor's first to its last element."""
+        if 0 in self.shape:
+            return ByteSpan(self.storage.start, 0)
+        reach = sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        size = self.dtype.itemsize
+        return ByteSpan(self.storage.start + self.offset * size, (reach + 1) * size)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all elements lie within the storage."""
+        return self.span.end <= self.storage.end
+
+
+#: Renews the checksums that cover the given spans; returns the spans that it wrote.
+Mend = Callable[[BinaryIO, BinaryIO, Sequence[ByteSpan]], list[ByteSpan]]
+
+
+def patch(
+    source: Path,
+    target: Path,
+    edits: Mapping[str, tuple[TensorPlace, Tensor]],
+    *,
+    sha256: str,
+    mend: Mend | None = None,
+) -> None:
+    """Writes `target`: the bytes of `source` with the edited tensors' values replaced.
+
+    Raises ModelError where `source` is no longer the file of that `sha256`, where two edits of the
+    same memory disagree, or where any other byte differs afterwards.
+    """
+    with appearing(target) as temporary:
+        copy_of(source, temporary, sha256)
+        with temporary.open("r+b") as file, source.open("rb") as original:
+            for place, value in edits.values():
+                _put(file, place, value)
+            written = [place.span for place, _ in edits.values()]
+            if mend is not None:
+                written += mend(original, file, written)
+            _verify(original, file, edits, written)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A temporary file beside `target` that takes its place when the block ends well."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise ModelError(
+            f"The adapted model cannot be written: {error.strerror}.",
+            where=str(target),
+            hint="choose another folder with -o",
+        ) from error
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cast_as_stored(key: str, value: Tensor, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """The value in the dtype and shape that a file stores.
+
+    Raises ModelError for another number of elements, and where the dtype cannot hold a value
+    (float16 ends at 65504: a variance can lie beyond it).
+    """
+    count = 1
+    for n in shape:
+        count *= n
+    if value.numel() != count:
+        raise ModelError(
+            f"{value.numel()} values are given for an entry of {count}.",
+            where=key,
+            hint="adapt the same model that the values were measured on",
+        )
+    stored = value.detach().cpu().to(dtype).reshape(tuple(shape))
+    if dtype.is_floating_point and bool((value.isfinite().sum() != stored.isfinite().sum()).item()):
+        raise ModelError(
+            f"A value is too large for the {str(dtype).removeprefix('torch.')} of the checkpoint.",
+            where=key,
+            hint="convert the checkpoint to float32 and adapt that",
+        )
+    return stored
+
+
+def copy_of(source: Path, target: Path, sha256: str) -> None:
+    """Copies a file; raises ModelError where it is no longer the one of that hash."""
+    digest = hashlib.sha256()
+    with source.open("rb") as old, target.open("wb") as new:
+        while chunk := old.read(_CHUNK):
+            digest.update(chunk)
+            new.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise ModelError(
+            "The checkpoint has changed since it was opened.", where=str(source), hint="run again"
+        )
+
+
+def _put(file: BinaryIO, place: TensorPlace, value: Tensor) -> None:
+    """Writes a value through the tensor's strides; bytes between its elements stay."""
+    if place.span.length == 0:
+        return
+    buffer = _read(file, place.span)
+    _view(buffer, place).copy_(value)
+    file.seek(place.span.start)
+    file.write(buffer)
+
+
+def _read(file: BinaryIO, span: ByteSpan) -> bytearray:
+    file.seek(span.start)
+    return bytearray(file.read(span.length))
+
+
+def _view(buffer: bytearray, place: TensorPlace) -> Tensor:
+    # From bytes, not elements: torch.frombuffer knows no float8.
+    return torch.frombuffer(buffer, dtype=torch.uint8).view(place.dtype).as_strided(
+        place.shape, place.strides, 0
+    )  # fmt: skip
+
+
+def _verify(
+    original: BinaryIO,
+    file: BinaryIO,
+    edits: Mapping[str, tuple[TensorPlace, Tensor]],
+    written: Sequence[ByteSpan],
+) -> None:
+    """Raises ModelError unless every edit reads back and every other byte is as it was."""
+    for key, (place, value) in edits.items():
+        if place.span.length and not _same(_view(_read(file, place.span), place), value):
+            raise ModelError(
+                "Two entries share their memory in the checkpoint but were given other values.",
+                where=key,
+                hint="leave one of the two layers out with --layers",
+            )
+    end = max(file.seek(0, os.SEEK_END), original.seek(0, os.SEEK_END))
+    position = 0
+    for span in [*sorted(written, key=lambda span: span.start), ByteSpan(end, 0)]:
+        while position < span.start:
+            size = min(_CHUNK, span.start - position)
+            if _read(original, ByteSpan(position, size)) != _read(file, ByteSpan(position, size)):
+                raise ModelError(
+                    "The copy of the checkpoint differs where nothing was written.",
+                    where=f"byte {position}",
+                    hint="check the disk and run again",
+                )
+            position += size
+        position = max(position, span.end)
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    """Equal to the bit, whatever the values are."""
+    bytes_left, bytes_right = (x.contiguous().view(-1).view(torch.uint8) for x in (left, right))
+    return torch.equal(bytes_left, bytes_right)

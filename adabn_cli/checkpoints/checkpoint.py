@@ -1,0 +1,183 @@
+"""A checkpoint file opened: its tensors by clean key, what it says about itself, and a writer.
+
+Ties the formats together: sniff, audit, load, find the weights, read the metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adabn_cli.checkpoints import FORMATS
+from adabn_cli.checkpoints.byte_patch import (
+    Mend,
+    TensorPlace,
+    appearing,
+    cast_as_stored,
+    patch,
+    sha256_of,
+)
+from adabn_cli.checkpoints.metadata import Metadata, read_metadata
+from adabn_cli.checkpoints.safetensors_file import SafetensorsFile
+from adabn_cli.checkpoints.sniff import sniff
+from adabn_cli.checkpoints.torch_pickle import PickledFile, unpickle
+from adabn_cli.checkpoints.trust import refusals
+from adabn_cli.checkpoints.weights import clean_keys, find_weights
+from adabn_cli.errors import ModelError, UsageError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of tensors. `module` is set, and `entries` empty, where a whole module was pickled.
+
+    `weights` is the key that the weights were found under, "" for the root.
+    """
+
+    path: Path
+    format: str
+    sha256: str
+    entries: Mapping[str, Tensor]
+    module: nn.Module | None
+    metadata: Metadata
+    trusted_pickle: bool
+    weights: str
+    root: Any = field(repr=False, default=None)
+    places: Mapping[str, TensorPlace | None] = field(repr=False, default_factory=dict)
+
+    def write(self, path: Path, changed: Mapping[str, Tensor]) -> None:
+        """Writes the same container with only these entries replaced, in the dtype stored.
+
+        The file appears whole or not at all. Where its bytes cannot be replaced in place (a
+        compressed zip) it is saved anew in the same format. Raises ModelError for an entry that is
+        not there, does not fit, or shares its memory with another that was given other values.
+        """
+        tensors = self._tensors()
+        for key in changed:
+            if key not in tensors:
+                raise ModelError(
+                    "The checkpoint has no such entry.",
+                    where=f"{self.path}: {key}",
+                    hint=f"adabn inspect {self.path} lists what it has",
+                )
+        stored = {
+            key: cast_as_stored(key, value, self._dtype(key), tuple(tensors[key].shape))
+            for key, value in changed.items()
+        }
+        edits: dict[str, tuple[TensorPlace, Tensor]] = {}
+        for key, value in stored.items():
+            place = self.places[key]
+            if place is None:
+                self._save_anew(path, stored)
+                return
+            edits[key] = (place, value)
+        mend: Mend | None = import_module(FORMATS[self.format]).mend
+        patch(self.path, path, edits, sha256=self.sha256, mend=mend)
+
+    def _tensors(self) -> Mapping[str, Tensor]:
+        return self.entries if self.module is None else _module_tensors(self.module)
+
+    def _dtype(self, key: str) -> torch.dtype:
+        # A module may have been moved to another dtype since; its place remembers the file's.
+        place = self.places[key]
+        return self._tensors()[key].dtype if place is None else place.dtype
+
+    def _save_anew(self, path: Path, stored: Mapping[str, Tensor]) -> None:
+        fresh = open_checkpoint(self.path, trust_pickle=self.trusted_pickle, weights=self.weights)
+        if fresh.sha256 != self.sha256:
+            raise ModelError(
+                "The checkpoint has changed since it was opened.",
+                where=str(self.path),
+                hint="run again",
+            )
+        tensors = fresh._tensors()
+        with torch.no_grad():
+            for key, value in stored.items():
+                tensors[key].copy_(value)
+        with appearing(path) as temporary:
+            torch.save(
+                fresh.root,
+                temporary,
+                _use_new_zipfile_serialization=self.format == "torch-zip",
+            )
+
+
+def open_checkpoint(
+    path: Path, *, trust_pickle: bool = False, weights: str | None = None
+) -> Checkpoint:
+    """The checkpoint in a file of torch.save or safetensors.
+
+    `weights` ("ema", "model" or a key) chooses among several state dicts in one file; without it
+    the weights as trained are taken, not their average. Raises ModelError for a file that is none
+    or damaged, UnsafeError where loading it could run code, UsageError for a wrong choice.
+    """
+    path = Path(path)
+    kind = sniff(path)
+    # Before anything is read: a file that changes from here on is noticed when it is written.
+    sha256 = sha256_of(path)
+    module = import_module(FORMATS[kind])
+    if kind == "safetensors":
+        return _from_safetensors(path, sha256, module.read(path), weights)
+    unpickled = unpickle(path, module.lay_out(path), trust_pickle=trust_pickle)
+    found = find_weights(unpickled.root, weights, str(path))
+    beside = unpickled.root if isinstance(unpickled.root, Mapping) else {}
+    # A whole module may know more: timm's keeps its pretrained_cfg.
+    metadata = read_metadata({**({} if found.module is None else vars(found.module)), **beside})
+    tensors = found.entries if found.module is None else _module_tensors(found.module)
+    return Checkpoint(
+        path=path,
+        format=kind,
+        sha256=sha256,
+        entries=found.entries,
+        module=found.module,
+        metadata=replace(metadata, notes=(*metadata.notes, *found.notes)),
+        trusted_pickle=trust_pickle,
+        weights=found.key,
+        root=unpickled.root,
+        places={key: unpickled.place(tensor) for key, tensor in tensors.items()},
+    )
+
+
+def unsafe_imports(path: Path) -> list[str]:
+    """What keeps a file from loading without trust: the globals that its pickle would use.
+
+    Empty for a safetensors file. Unpickles nothing; raises ModelError for a file of no known kind.
+    """
+    kind = sniff(path)
+    if kind == "safetensors":
+        return []
+    file: PickledFile = import_module(FORMATS[kind]).lay_out(path)
+    return list(refusals(file.audits))
+
+
+def _from_safetensors(
+    path: Path, sha256: str, file: SafetensorsFile, weights: str | None
+) -> Checkpoint:
+    if weights not in (None, "", "model"):
+        raise UsageError(
+            "A safetensors file holds one set of weights.",
+            where=str(path),
+            hint=f"leave out --weights {weights}",
+        )
+    return Checkpoint(
+        path=path,
+        format="safetensors",
+        sha256=sha256,
+        entries=clean_keys(file.entries),
+        module=None,
+        metadata=read_metadata(file.metadata),
+        trusted_pickle=False,
+        weights="",
+        places=clean_keys(file.places),
+    )
+
+
+def _module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Live parameters and buffers that a state dict would have; extra state is no tensor."""
+    state = module.state_dict()
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -1,0 +1,127 @@
+"""What kind of file a checkpoint is, told by its content and never by its name.
+
+Reads the first bytes and, of a zip, the list of members. Executes and unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from adabn_cli.errors import ModelError
+
+# 0x1950a86a20f9469cfc6c as a pickled LONG1: what torch wrote before 1.6, after its protocol byte.
+_LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+_SAVE_STATE_DICT = (
+    "save its weights instead, where the model was made: "
+    'torch.save(model.state_dict(), "model.pth")'
+)
+_UNPACK = "unpack it and give the checkpoint inside"
+
+#: First bytes -> what the file is, what to do next.
+_OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run: git lfs pull"),
+    (b"\x1f\x8b", "compressed by gzip", _UNPACK),
+    (b"BZh", "compressed by bzip2", _UNPACK),
+    (b"\xfd7zXZ\x00", "compressed by xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _SAVE_STATE_DICT),
+    (b"GGUF", "a GGUF file", "give a PyTorch checkpoint or a safetensors file"),
+    (b"\x93NUMPY", "a NumPy array", "give a PyTorch checkpoint or a safetensors file"),
+    (b"\x89PNG", "a picture", "give the model first and the pictures with --target"),
+    (b"\xff\xd8\xff", "a picture", "give the model first and the pictures with --target"),
+    (b"%PDF", "a PDF document", "give a PyTorch checkpoint or a safetensors file"),
+)
+
+
+def sniff(path: Path) -> str:
+    """The container's format: "torch-zip", "torch-legacy" or "safetensors".
+
+    Raises ModelError, naming what the file is and what to do next, for anything else.
+    """
+    if not path.exists():
+        raise ModelError("There is no such model file.", where=str(path), hint="check the path")
+    if path.is_dir():
+        raise ModelError(
+            "The model is a folder, not a file.",
+            where=str(path),
+            hint=f"give the checkpoint inside it{_checkpoints_in(path)}",
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise ModelError(
+            f"The model file cannot be read: {error.strerror}.",
+            where=str(path),
+            hint="check its permissions",
+        ) from error
+    return _format_of(path, head)
+
+
+def _format_of(path: Path, head: bytes) -> str:
+    if not head:
+        raise ModelError("The model file is empty.", where=str(path), hint="copy it again")
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        return _zip_format(path)
+    if head[0] == 0x80 and head[2:].startswith(_LEGACY_MAGIC):
+        return "torch-legacy"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
+        return "safetensors"
+    for start, kind, hint in _OTHER_KINDS:
+        if head.startswith(start):
+            raise _unreadable(path, kind, hint)
+    if head[257:262] == b"ustar":
+        raise _unreadable(path, "a tar archive", _UNPACK)
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise _unreadable(path, "a web page", "a download went wrong: fetch the file itself")
+    if head[0] == 0x80 and head[1] <= 5:
+        raise _unreadable(path, "a plain pickle, not written by torch.save", _SAVE_STATE_DICT)
+    if _is_onnx(head):
+        raise _unreadable(path, "an ONNX model, not read by this version", _SAVE_STATE_DICT)
+    raise _unreadable(path, "of an unknown kind", "give a PyTorch checkpoint or a safetensors file")
+
+
+def _is_onnx(head: bytes) -> bool:
+    """ModelProto begins with field 1, the IR version; then a producer's name, or a graph."""
+    return head[0] == 0x08 and 0 < head[1] < 64 and head[2:3] in (b"\x12", b"\x3a", b"\x1a", b"B")
+
+
+def _zip_format(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            "The checkpoint's zip archive is damaged or cut off.",
+            where=str(path),
+            hint="copy or download it again and compare the sizes",
+        ) from error
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise _unreadable(path, "TorchScript, not read by this version", _SAVE_STATE_DICT)
+    if "archive_format" in inner or any(name.startswith("models/") for name in inner):
+        raise _unreadable(path, "an exported program (.pt2), not read by this version",
+                          _SAVE_STATE_DICT)  # fmt: skip
+    if "data.pkl" in inner:
+        return "torch-zip"
+    if "config.json" in names and "model.weights.h5" in names:
+        raise _unreadable(path, "a Keras model", "give a PyTorch checkpoint or a safetensors file")
+    if any(name.endswith((".pth", ".pt", ".th", ".safetensors", ".ckpt")) for name in names):
+        raise _unreadable(path, "a zip archive that holds checkpoints", _UNPACK)
+    raise _unreadable(path, "a zip archive without a model in it", "give the checkpoint itself")
+
+
+def _unreadable(path: Path, kind: str, hint: str) -> ModelError:
+    return ModelError(f"The model file is {kind}.", where=str(path), hint=hint)
+
+
+def _checkpoints_in(folder: Path) -> str:
+    """ ", for example X" where the folder holds a likely checkpoint."""
+    suffixes = {".pth", ".pt", ".th", ".safetensors", ".ckpt", ".bin"}
+    found = sorted(file for file in folder.iterdir() if file.suffix in suffixes)
+    return f", for example {found[0]}" if found else ""
