@@ -1,0 +1,95 @@
+"""The classes behind a model's outputs: which one a name or a number means. Opens no file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from adabn_cli.targets.printable import one_line
+
+
+class NameTable:
+    """Positions of names; where none is equal, case and `-`, `_` and space are taken as one."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._exact: defaultdict[str, list[int]] = defaultdict(list)
+        self._folded: defaultdict[str, list[int]] = defaultdict(list)
+        for position, name in enumerate(self.names):
+            self._exact[name].append(position)
+            self._folded[_fold(name)].append(position)
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._exact or _fold(text) in self._folded
+
+    def find(self, text: str) -> int | None:
+        """The position of the name that is meant; None where there is none.
+
+        Raises ValueError where it could be several: ImageNet has two cranes.
+        """
+        found = self._exact.get(text) or self._folded.get(_fold(text)) or []
+        if len(found) > 1:
+            several = " and ".join(map(str, found))
+            raise ValueError(f"{one_line(text)} is the name of classes {several}")
+        return found[0] if found else None
+
+    def nearest(self, text: str) -> str | None:
+        """The name most like it, where one is like it at all."""
+        close = difflib.get_close_matches(_fold(text), self._folded, n=1)
+        return self.names[self._folded[close[0]][0]] if close else None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is known of a model's classes.
+
+    `count` is the number of outputs, `names` are in their order, and `mapped` holds the names that
+    a class map gives an index.
+    """
+
+    count: int | None = None
+    names: NameTable | None = None
+    mapped: Mapping[str, int] = field(default_factory=dict)
+
+    def knows(self, text: str) -> bool:
+        """Whether the text could be meant for a class."""
+        named = self.names is not None and text in self.names
+        return named or text in self.mapped or is_number(text)
+
+    def index(self, text: str) -> int:
+        """The class that a mapped name, a class name or a number means, in this order.
+
+        Raises ValueError, with the reason, where it is none.
+        """
+        if text in self.mapped:
+            return self.mapped[text]
+        if self.names is not None and (found := self.names.find(text)) is not None:
+            return found
+        if is_number(text):
+            return self._in_range(int(text))
+        if self.names is None:
+            raise ValueError(f"{one_line(text)} is no number, and the class names are unknown")
+        near = self.names.nearest(text)
+        raise ValueError(
+            f"no class is called {one_line(text)}" + (f"; the nearest is {near}" if near else "")
+        )
+
+    def _in_range(self, index: int) -> int:
+        if self.count is not None and index >= self.count:
+            raise ValueError(f"class {index} is not between 0 and {self.count - 1}")
+        return index
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is digits alone."""
+    return re.fullmatch("[0-9]+", text) is not None
+
+
+def _fold(name: str) -> str:
+    # A Mac stores "é" in folder names as two characters, class lists as one.
+    composed = unicodedata.normalize("NFC", name).casefold()
+    return re.sub(r"[-_\s]+", " ", composed).strip()

@@ -1,0 +1,238 @@
+"""A folder of pictures to batches of normalized tensors, decoded once and kept for every pass.
+
+Knows no label, no model and no engine. Shapes: n pictures a batch, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adabn_cli.batch import Batches, Progress, no_progress
+from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.model import Preprocessing
+from adabn_cli.targets.decoding import Decoded, Unreadable, decode
+from adabn_cli.targets.framing import check_preprocessing
+from adabn_cli.targets.intake import Intake
+from adabn_cli.targets.listing import FoundPicture, Listing, SkippedPicture, list_pictures
+from adabn_cli.targets.picture_formats import picture_suffixes
+from adabn_cli.targets.pixel_store import PixelStore
+from adabn_cli.targets.printable import one_line
+
+# More in flight than workers, so that one slow picture does not leave the others idle.
+_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True)
+class TargetRequest:
+    """Which pictures to read, and how.
+
+    `max_bad` is how many may be unreadable: an int counts them, a float is their share.
+    `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
+    and at most 8.
+    """
+
+    path: Path
+    preprocessing: Preprocessing
+    batch_size: int = 32
+    workers: int | None = None
+    max_images: int | None = None
+    max_bad: int | float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Decoded pictures, in the order of their batches, and what became of the rest.
+
+    `pictures` are paths relative to `path`, with "/" between folders; `conversions` says what was
+    done to how many of them; sizes are (height, width) as stored, by number of pixels. Equal
+    `fingerprint`: equal names and equal decoded pixels, in the same order.
+    """
+
+    path: Path
+    pictures: tuple[str, ...]
+    skipped: tuple[SkippedPicture, ...]
+    other_files: int
+    conversions: Mapping[str, int]
+    smallest_size: tuple[int, int]
+    largest_size: tuple[int, int]
+    subsample: Mapping[str, int] | None
+    fingerprint: str
+    request: TargetRequest
+    pixels_NHWC: Tensor = field(repr=False)
+    kind: str = "folder"
+
+    def batches(self) -> Batches:
+        """The pictures as float32 [n, C, H, W], normalized; channels_last where C > 1."""
+        return PictureBatches(self.pixels_NHWC, self.request.preprocessing, self.request.batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBatches:
+    """Batches made anew from bytes on every pass, with the same bits; the last may be shorter."""
+
+    pixels_NHWC: Tensor
+    preprocessing: Preprocessing
+    batch_size: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.pixels_NHWC) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        mean_C = torch.tensor(self.preprocessing.mean)
+        std_C = torch.tensor(self.preprocessing.std)
+        for start in range(0, len(self.pixels_NHWC), self.batch_size):
+            part_NHWC = self.pixels_NHWC[start : start + self.batch_size]
+            # In this order of operations the result is torchvision's ToTensor and Normalize, to
+            # the bit.
+            images_NHWC = part_NHWC.float().div_(255).sub_(mean_C).div_(std_C)
+            n, H, W, C = images_NHWC.shape
+            yield images_NHWC.permute(0, 3, 1, 2) if C > 1 else images_NHWC.view(n, C, H, W)
+
+
+def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> Target:
+    """The folder's pictures, decoded. Calls `on_progress` after each, on this thread.
+
+    Raises TargetError where there is no readable picture, or more unreadable ones than
+    `request.max_bad`; UsageError where the request makes no sense.
+    """
+    _check(request)
+    listing = _list(request.path)
+    drawn, subsample = _draw(listing.pictures, request)
+    shape = (*request.preprocessing.size, request.preprocessing.channels)
+    with PixelStore(len(drawn), shape) as store:
+        intake = Intake(store, listing.skipped)
+        with _decoding(drawn, request) as results:
+            for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):
+                intake.take(picture.name, result)
+                on_progress(done, len(drawn))
+        intake.check(request.max_bad, str(request.path))
+        pixels_NHWC = store.pixels()
+    return Target(
+        path=request.path,
+        pictures=tuple(intake.pictures),
+        skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
+        other_files=listing.other_suffixes.total(),
+        conversions=dict(sorted(intake.conversions.items())),
+        smallest_size=min(intake.sizes, key=_area),
+        largest_size=max(intake.sizes, key=_area),
+        subsample=subsample,
+        fingerprint=intake.fingerprint,
+        request=request,
+        pixels_NHWC=pixels_NHWC,
+    )
+
+
+def _check(request: TargetRequest) -> None:
+    check_preprocessing(request.preprocessing)
+    bad = request.max_bad
+    for wrong, what, hint in (
+        (request.batch_size < 1, "a batch holds at least one picture", "--batch-size 32"),
+        (
+            request.workers is not None and request.workers < 0,
+            "workers cannot be negative",
+            "--workers 2",
+        ),
+        (
+            request.max_images is not None and request.max_images < 1,
+            "at least one picture is needed",
+            "--max-images 256",
+        ),
+        (not bad >= 0, "the number of unreadable pictures is negative", "--max-bad 5%"),
+        (isinstance(bad, float) and bad > 1, "a share is at most 1", "--max-bad 5%"),
+    ):
+        if wrong:
+            raise UsageError(what, hint=f"for example {hint}")
+
+
+def _list(path: Path) -> Listing:
+    try:
+        if path.is_file():
+            raise TargetError(
+                "this is a file, not a folder of pictures",
+                where=str(path),
+                hint="give a folder: the one the file lies in, or an archive's after unpacking it",
+            )
+        listing = list_pictures(path)
+    except OSError as error:
+        raise TargetError(
+            f"the folder of pictures cannot be read: {error.strerror}",
+            where=str(path),
+            hint="check the path and its permissions",
+        ) from error
+    if not listing.pictures and not listing.skipped:
+        others = sorted(listing.other_suffixes.items(), key=lambda item: (-item[1], item[0]))[:3]
+        seen = ", ".join(
+            f"{count} {one_line(suffix) or 'without suffix'}" for suffix, count in others
+        )
+        raise TargetError(
+            f"there is no picture in this folder{f' (files: {seen})' if seen else ''}",
+            where=str(path),
+            hint=f"pictures are told by their suffix: {' '.join(sorted(picture_suffixes()))}",
+        )
+    return listing
+
+
+def _draw(
+    found: Sequence[FoundPicture], request: TargetRequest
+) -> tuple[Sequence[FoundPicture], Mapping[str, int] | None]:
+    """`max_images` of them, drawn without replacement, in their old order; or all."""
+    n = request.max_images
+    if n is None or n >= len(found):
+        return found, None
+    # Python promises the same random() for a seed on every version and platform; of sample() it
+    # does not.
+    generator = random.Random(request.seed)
+    lots = [generator.random() for _ in found]
+    drawn = sorted(range(len(found)), key=lots.__getitem__)[:n]
+    subsample = {"drawn": n, "of": len(found), "seed": request.seed}
+    return [found[index] for index in sorted(drawn)], subsample
+
+
+@contextmanager
+def _decoding(
+    pictures: Sequence[FoundPicture], request: TargetRequest
+) -> Generator[Iterator[Decoded | Unreadable]]:
+    """Their pixels, in order, decoded by threads that end with this context."""
+    processors = min(os.cpu_count() or 1, 8)
+    workers = max(1, processors if request.workers is None else request.workers)
+    # Set around all threads: warning filters belong to the process. What Pillow warns of is either
+    # harmless or fails as well, and is then named with its reason.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        try:
+            yield _in_order(pool, pictures, request.preprocessing, workers * _IN_FLIGHT)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    pictures: Sequence[FoundPicture],
+    preprocessing: Preprocessing,
+    in_flight: int,
+) -> Iterator[Decoded | Unreadable]:
+    waiting: deque[Future[Decoded | Unreadable]] = deque()
+    for picture in pictures:
+        if len(waiting) == in_flight:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(decode, picture.file, preprocessing))
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _area(size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    return size[0] * size[1], size  # The size itself decides between equal areas.

@@ -1,0 +1,67 @@
+"""What became of each picture: kept, converted or skipped, and whether too many were lost.
+
+Opens no file; is told every result once, in the order of the names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+from adabn_cli.errors import TargetError
+from adabn_cli.targets.decoding import Decoded, Unreadable
+from adabn_cli.targets.listing import SkippedPicture
+from adabn_cli.targets.pixel_store import PixelStore
+from adabn_cli.targets.printable import one_line
+
+
+class Intake:
+    """Keeps pixels in `store` and counts the rest."""
+
+    def __init__(self, store: PixelStore, skipped: Iterable[SkippedPicture]) -> None:
+        self.pictures: list[str] = []
+        self.skipped = list(skipped)
+        self.conversions: Counter[str] = Counter()
+        self.sizes: set[tuple[int, int]] = set()
+        self._digest = hashlib.sha256()
+        self._store = store
+
+    def take(self, name: str, result: Decoded | Unreadable) -> None:
+        """Notes what became of the picture `name`; raises TargetError where the disk is full."""
+        if isinstance(result, Unreadable):
+            self.skipped.append(SkippedPicture(name, result.reason))
+            return
+        self._store.append(result.pixels_HWC)
+        self.pictures.append(name)
+        self.conversions.update(result.conversions)
+        self.sizes.add(result.size)
+        # A name cannot hold a zero byte, and the shape says how many bytes follow.
+        self._digest.update(f"{name}\0{result.pixels_HWC.shape}".encode())
+        self._digest.update(result.pixels_HWC.data)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the names and decoded pixels of all pictures kept, in order."""
+        return self._digest.hexdigest()
+
+    def check(self, max_bad: int | float, where: str) -> None:
+        """Raises TargetError where nothing was readable, or more was lost than `max_bad` allows."""
+        bad, total = len(self.skipped), len(self.skipped) + len(self.pictures)
+        first = "; ".join(f"{one_line(lost.path)}: {lost.reason}" for lost in self.skipped[:3])
+        more = f"; and {bad - 3} more" if bad > 3 else ""
+        if not self.pictures:
+            raise TargetError(
+                f"none of {total} pictures can be read ({first}{more})",
+                where=where,
+                hint="give a folder of intact pictures",
+            )
+        share = isinstance(max_bad, float)
+        # Divided, not multiplied: 0.29 * 100 is less than 29.
+        if (bad / total if share else bad) > max_bad:
+            raise TargetError(
+                f"{bad} of {total} pictures cannot be read, more than "
+                f"{f'{max_bad:.1%}' if share else max_bad} ({first}{more})",
+                where=where,
+                hint=f"mend or remove them, or allow for them with --max-bad {bad}",
+            )

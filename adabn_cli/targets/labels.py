@@ -1,0 +1,130 @@
+"""A class for every picture, from folder names or a file, or the reason why there is none.
+
+Knows no model and opens no picture. N pictures, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adabn_cli.errors import TargetError
+from adabn_cli.targets.class_folders import find_class_folders
+from adabn_cli.targets.class_map import read_class_map
+from adabn_cli.targets.class_names import Classes, NameTable
+from adabn_cli.targets.folder_labels import assign
+from adabn_cli.targets.labels_file import read_labels_file
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """Where labels come from and what is known of the classes.
+
+    `root` is the target's folder; `mode` is "auto" (folder names), "none", or the path of a CSV
+    file; `classes` are the model's, in the order of its `n_outputs` outputs.
+    """
+
+    root: Path
+    mode: str = "auto"
+    classes: Sequence[str] | None = None
+    n_outputs: int | None = None
+    class_map: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The class of each picture, int64 [N], -1 where it is unknown.
+
+    `source` is None where nothing is labelled; `notes` are sentences for the user, the reason for
+    that among them; `classes` are the names that the indices refer to, where they are known.
+    """
+
+    indices_N: NDArray[np.int64]
+    source: str | None
+    notes: tuple[str, ...]
+    classes: tuple[str, ...] | None
+
+
+def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
+    """The labels of `pictures`, which are paths relative to `request.root` with "/" between.
+
+    Raises TargetError where labels are there but do not fit the classes: guessing among them would
+    make every accuracy wrong.
+    """
+    if request.mode == "none":
+        note = "unlabeled: labels were switched off"
+        return _labels([-1] * len(pictures), None, (note,), None)
+    classes, notes = _classes(request)
+    if request.mode != "auto":
+        return _from_file(pictures, request, classes, notes)
+    folders = find_class_folders(pictures, request.root, classes.knows)
+    assigned = assign(folders.names, classes, str(request.root))
+    indices = [
+        -1 if folder is None else assigned.index.get(folder, -1) for folder in folders.of_pictures
+    ]
+    beside = folders.of_pictures.count(None)
+    if assigned.source is not None and beside:
+        notes += (f"{beside} pictures lie beside the class folders and have no label",)
+    return _labels(indices, assigned.source, notes + assigned.notes, assigned.classes)
+
+
+def _from_file(
+    pictures: Sequence[str], request: LabelRequest, classes: Classes, notes: tuple[str, ...]
+) -> Labels:
+    file = Path(request.mode)
+    if not file.is_file():
+        raise TargetError(
+            "there is no such file of labels",
+            where=request.mode,
+            hint="--labels takes auto, none or a CSV file with the header path,label",
+        )
+    read = read_labels_file(file, pictures, request.root, classes)
+    names = classes.names.names if classes.names is not None else None
+    return _labels(read.indices, f"labels file {file.name}", notes + read.notes, names)
+
+
+def _labels(
+    indices: Sequence[int],
+    source: str | None,
+    notes: tuple[str, ...],
+    classes: tuple[str, ...] | None,
+) -> Labels:
+    return Labels(np.array(indices, dtype=np.int64), source, notes, classes)
+
+
+def _classes(request: LabelRequest) -> tuple[Classes, tuple[str, ...]]:
+    """What the model and the class map say together, and what is wrong with the model's word."""
+    names, count = request.classes, request.n_outputs
+    notes: tuple[str, ...] = ()
+    if names is not None and count is not None and len(names) != count:
+        notes = (f"the model names {len(names)} classes and has {count} outputs: names unused",)
+        names = None
+    if request.class_map is None:
+        return _known(names, count), notes
+    where = str(request.class_map)
+    read = read_class_map(request.class_map)
+    if read.names is not None:
+        if count is not None and len(read.names) != count:
+            raise TargetError(
+                f"the class map names {len(read.names)} classes, the model has {count} outputs",
+                where=where,
+                hint="write one name for each output, in the order of the outputs",
+            )
+        return _known(read.names, count), ()
+    known = _known(names, count)
+    try:
+        mapped = {folder: known.index(name) for folder, name in read.pairs}
+    except ValueError as error:
+        hint = "give class names of the model, or indices from 0"
+        raise TargetError(str(error), where=where, hint=hint) from error
+    return Classes(known.count, known.names, mapped), notes
+
+
+def _known(names: Sequence[str] | None, count: int | None) -> Classes:
+    if names is None:
+        return Classes(count)
+    return Classes(len(names), NameTable(names))
