@@ -127,7 +127,8 @@ def _scores(record: Record) -> RenderableType:
         lines.append(
             Text(
                 f"  {change.fixed} fixed, {change.broken} broken, "
-                f"McNemar {p_value(change.mcnemar_p)}; paired 95% interval {points_interval(change.interval)}"
+                f"McNemar {p_value(change.mcnemar_p)}; paired 95% interval "
+                f"{points_interval(change.interval)}"
             )
         )
         lines.append(Text("  scored on the pictures that were adapted to (transductive)", "dim"))
@@ -159,7 +160,8 @@ def _held_out(held_out: HeldOutPart) -> RenderableType:
         table,
         Text(
             f"  {held_out.path}: {change.fixed} fixed, {change.broken} broken of {change.n}; "
-            f"paired 95% interval {points_interval(change.interval)}"
+            f"paired 95% interval "
+            f"{points_interval(change.interval)}"
         ),
     )
 

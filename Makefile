@@ -1,0 +1,56 @@
+# `make demo` and `make test` are all the set-up there is: each makes .venv where it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-slow test-gpu check format lint types bench sample-data architecture-index clean
+
+help: ## Show what there is to make
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "adabn needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+# A third party's digit nets for the tests; its own dependencies would bring a second torch.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt ccexam
+	@touch $@
+
+demo: $(VENV)/installed ## Adapt the sample model to the sample pictures
+	$(BIN)/adabn demo
+
+test: $(VENV)/installed ## Run the tests, but for the slow and the GPU ones
+	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(VENV)/installed ## Run the slow tests
+	$(PYTEST) -m slow
+
+test-gpu: $(VENV)/installed ## Run the tests that need a GPU
+	$(PYTEST) -m gpu
+
+check: format lint types test ## Everything that CI holds a change to
+
+format: $(VENV)/installed ## See that the code is formatted
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/installed ## See that the code is clean
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed ## See that the types fit
+	$(BIN)/mypy
+
+bench: $(VENV)/installed ## Time the engines against a plain pass and update_bn, with their errors
+	$(BIN)/python benchmarks/engines.py
+
+sample-data: $(VENV)/installed ## Build sample_data/ again (needs npm)
+	$(BIN)/python -m pip install --quiet scikit-learn
+	$(BIN)/python sample_data/build.py
+
+architecture-index: $(VENV)/installed ## Build the index of architectures again (ten minutes)
+	$(BIN)/python scripts/build_architecture_index.py
+
+clean: ## Remove the virtual environment and the caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
