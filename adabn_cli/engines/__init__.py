@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+from adabn_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from adabn_cli.adaptation import Installer
     from adabn_cli.batch import Batches, OutputSink, Progress
@@ -30,6 +32,14 @@ class Engine(Protocol):
 
         `on_outputs` gets the adapted model's outputs of every batch.
         """
+
+
+def check_engine(name: str) -> None:
+    """Raises UsageError where there is no engine of that name."""
+    if name not in ENGINES:
+        raise UsageError(
+            f"There is no engine {name!r}.", hint=f"--engine takes {' or '.join(ENGINES)}."
+        )
 
 
 def engine(name: str) -> Engine:

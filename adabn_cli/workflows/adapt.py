@@ -9,8 +9,7 @@ from pathlib import Path
 
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
-from adabn_cli.engines import ENGINES
-from adabn_cli.errors import UsageError
+from adabn_cli.engines import check_engine
 from adabn_cli.fingerprint import fingerprint
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Preprocessing, statistics_of
@@ -101,7 +100,8 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     """All that can go wrong before the long work: options, checkpoint, pictures, labels."""
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
     folder = request.folder or name_run(request.model.path, request.target, started)
-    _check(request, folder)
+    require_free(folder, force=request.force)
+    check_engine(request.engine)
     with stages.stage("open"):
         opened = open_model(request.model)
         require_adaptable(opened.model)
@@ -117,15 +117,6 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     return Job(
         request, started, folder, stages, opened, preprocessing, pictures, installer, warnings
     )
-
-
-def _check(request: AdaptRequest, folder: Path) -> None:
-    require_free(folder, force=request.force)
-    if request.engine not in ENGINES:
-        raise UsageError(
-            f"There is no engine {request.engine!r}.",
-            hint=f"--engine takes {' or '.join(ENGINES)}.",
-        )
 
 
 def _open_held_out(job: Job) -> ScoredPictures | None:

@@ -1,0 +1,117 @@
+"""The main job for Python code: a live module and any iterable of batches. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.checkpoints.eager import EagerModel
+from adabn_cli.checkpoints.layers import first_floating
+from adabn_cli.engines import check_engine
+from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.record import Record, TargetPart
+from adabn_cli.workflows.outcome import Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.recording import (
+    Subject,
+    live_model_part,
+    method_part,
+    record_of,
+    run_part,
+)
+
+_IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+
+
+def adapt(
+    model: nn.Module,
+    images: Iterable[Any],
+    *,
+    engine: str = "exact",
+    layers: Sequence[str] = (),
+    prior: float | Literal["auto"] | None = None,
+    alpha: float | None = None,
+    output: str | None = None,
+    classes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Record:
+    """Re-estimates the model's statistics on these images, in place, and returns the record.
+
+    `images` are batches [n, C, H, W] as the model takes them: tensors, (images, labels) pairs as a
+    DataLoader gives them, or dicts. They are read once and held, so a shuffling loader will do.
+    Labels [n] (class indices, negative where unknown) are only for the record's accuracy.
+
+    The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
+    Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
+    """
+    started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages()
+    check_engine(engine)
+    wrapped = EagerModel(model, classes=classes, output=output)
+    require_adaptable(wrapped)
+    with stages.stage("read"):
+        held, labels_N = _held(images)
+    installer = Installer(wrapped, Adaptation(tuple(layers), prior, alpha), sum(map(len, held)))
+    outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
+    like = first_floating(wrapped.module)
+    subject = Subject(
+        live_model_part(wrapped),
+        TargetPart(
+            path=None,
+            kind="batches",
+            images=installer.images,
+            labels=None if labels_N is None else "given with the batches",
+            labeled_images=0 if labels_N is None else int((labels_N >= 0).sum()),
+        ),
+        method_part(installer.adaptation, engine, max(map(len, held)), seed=0),
+        labels_N,
+        classes,
+    )
+    device = str(like.device) if like is not None else "cpu"
+    return record_of(subject, outcome, run_part(started, stages, device, None))
+
+
+def _held(batches: Iterable[Any]) -> tuple[list[Tensor], NDArray[np.int64] | None]:
+    """All batches, and the labels of all images where every batch brought some."""
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        found, label = _split(batch, number)
+        if len(found):
+            images.append(found)
+            if label is not None:
+                labels.append(label)
+    if not images:
+        raise TargetError("There are no images to adapt to.", hint="Give at least one batch.")
+    if labels and len(labels) < len(images):
+        raise UsageError(
+            f"{len(labels)} of {len(images)} batches have labels.",
+            hint="Give labels with every batch (-1 where unknown), or with none.",
+        )
+    return images, torch.cat(labels).cpu().numpy().astype(np.int64) if labels else None
+
+
+def _split(batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
+    """The images of a batch and, where it has them, one label an image."""
+    images: Any = batch
+    labels: Any = None
+    if isinstance(batch, Mapping):
+        images = next((batch[key] for key in _IMAGE_KEYS if key in batch), None)
+        labels = next((batch[key] for key in _LABEL_KEYS if key in batch), None)
+    elif isinstance(batch, tuple | list) and batch:
+        images, labels = batch[0], batch[1] if len(batch) > 1 else None
+    if not isinstance(images, Tensor) or images.dim() < 2:
+        raise UsageError(
+            f"Batch {number} holds no tensor of images.",
+            where=f"type: {type(batch).__name__}",
+            hint="Give tensors [n, C, H, W], (images, labels) pairs, or dicts with 'image'.",
+        )
+    if isinstance(labels, Tensor) and labels.shape == (len(images),):
+        return images, labels
+    return images, None  # Boxes, masks, captions: nothing that accuracy could be counted on.
