@@ -30,7 +30,7 @@ _IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
-def adapt(
+def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     model: nn.Module,
     images: Iterable[Any],
     *,

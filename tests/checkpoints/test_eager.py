@@ -1,0 +1,325 @@
+"""Live modules as models: suspended at every site, and left as they were."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import adabn_cli
+from adabn_cli.checkpoints import suspension
+from adabn_cli.checkpoints.eager import EagerModel, pick_logits
+from adabn_cli.errors import ModelError, UsageError
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, 4, 3),
+            bn=nn.BatchNorm2d(4),
+            act=nn.ReLU(),
+            conv2=nn.Conv2d(4, 4, 3),
+            bn2=nn.BatchNorm2d(4),
+            flat=nn.Flatten(),
+            head=nn.Linear(64, 3),
+        )
+    )
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Ten images of 8 px."""
+    return torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=["greenlet", "threads"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to suspend a forward."""
+    if request.param == "threads":
+        monkeypatch.setattr(suspension, "greenlet", None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
+class TestSuspended:
+    def test_yields_the_inputs_of_the_sites_in_order(self, images: Tensor) -> None:
+        module = net().eval()
+        signals = list(EagerModel(module).suspended(images))
+        assert [signal.site.name for signal in signals] == ["bn", "bn2"]
+        with torch.no_grad():
+            assert torch.equal(signals[0].activation, module.conv(images))
+
+    def test_returns_the_outputs_of_a_plain_forward(self, images: Tensor) -> None:
+        model = EagerModel(net())
+        run = model.suspended(images)
+        while True:
+            try:
+                next(run)
+            except StopIteration as end:
+                outputs = end.value
+                break
+        assert torch.equal(outputs, model.forward(images))
+
+    def test_interleaved_forwards_do_not_disturb_each_other(self, images: Tensor) -> None:
+        model = EagerModel(net())
+        expected = [model.forward(x) for x in images.split(3)]
+        runs = [model.suspended(x) for x in images.split(3)]
+        found: dict[int, Tensor] = {}
+        while len(found) < len(runs):
+            for index, run in enumerate(runs):
+                try:
+                    next(run)
+                except StopIteration as end:
+                    found.setdefault(index, end.value)
+        assert all(torch.equal(found[index], x) for index, x in enumerate(expected))
+
+    def test_autocast_inside_one_forward_does_not_leak_into_others(self, images: Tensor) -> None:
+        class Mixed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.low, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+                self.high, self.bn2 = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+
+            def forward(self, x: Tensor) -> Tensor:
+                with torch.autocast("cpu", dtype=torch.bfloat16), torch.enable_grad():
+                    x = self.bn(self.low(x))
+                assert not torch.is_autocast_enabled("cpu")
+                return self.bn2(self.high(x.float())).mean((2, 3))
+
+        torch.manual_seed(0)
+        module = Mixed()
+        residual = adabn_cli.adapt(module, images.split(3), verify=True).residual
+        assert residual is not None
+        assert residual.max_mean < 1e-6
+        assert not torch.is_autocast_enabled("cpu")
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+    def test_closing_early_removes_the_hooks(self, images: Tensor) -> None:
+        module = net().train()
+        run = EagerModel(module).suspended(images)
+        next(run)
+        run.close()
+        assert all(layer.training for layer in module.modules())
+        assert not any(layer._forward_pre_hooks for layer in module.modules())
+
+    def test_an_exception_in_the_model_is_raised_and_nothing_stays(self, images: Tensor) -> None:
+        class Failing(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                if x.mean() > 0:
+                    raise ValueError("a picture it does not like")
+                return x
+
+        module = nn.Sequential(nn.BatchNorm2d(3), Failing(), nn.BatchNorm2d(3)).train()
+        module[0].weight.requires_grad_(False)
+        module[2].eval()
+        before = copy.deepcopy(module.state_dict())
+        batches = [images[:5] - 9, images[5:] + 9]
+        with pytest.raises(ValueError, match="does not like"):
+            adabn_cli.adapt(module, batches)
+        assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+        assert [layer.training for layer in module.modules()] == [True, True, True, False]
+        assert not module[0].weight.requires_grad
+        assert module[2].weight.requires_grad
+        assert not any(layer._forward_pre_hooks for layer in module.modules())
+
+    def test_an_exception_in_mid_pass_restores_replaced_statistics(self, images: Tensor) -> None:
+        class FailingWhenAdapted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.bn, self.bn2 = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = self.bn(x)
+                if self.bn.running_mean.abs().max() > 0:
+                    raise KeyboardInterrupt
+                return self.bn2(x)
+
+        module = FailingWhenAdapted().train()
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(KeyboardInterrupt):
+            adabn_cli.adapt(module, images.split(3))
+        assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+        assert all(layer.training for layer in module.modules())
+
+
+def test_threads_and_greenlets_give_the_same_bits(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = net(), net()
+    adabn_cli.adapt(one, images.split(3))
+    monkeypatch.setattr(suspension, "greenlet", None)
+    adabn_cli.adapt(other, images.split(3))
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key])
+
+
+class UsersNorm(nn.Module):
+    """A normalizer of somebody's own, with statistics of shape [1, C, 1, 1]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("running_var", torch.ones(1, channels, 1, 1))
+        self.eps = 1e-3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Eval mode only."""
+        return (x - self.running_mean) / (self.running_var + self.eps).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [
+        (nn.BatchNorm1d(6), (10, 6)),
+        (nn.BatchNorm1d(6), (10, 6, 5)),
+        (nn.BatchNorm2d(6), (10, 6, 4, 4)),
+        (nn.BatchNorm3d(6), (10, 6, 3, 4, 4)),
+        (nn.SyncBatchNorm(6), (10, 6, 4, 4)),
+        (nn.InstanceNorm2d(6, track_running_stats=True), (10, 6, 4, 4)),
+        (torchvision.ops.FrozenBatchNorm2d(6), (10, 6, 4, 4)),
+        (UsersNorm(6), (10, 6, 4, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_normalizers_are_told_by_what_they_hold(norm: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    adabn_cli.adapt(norm, x.split(4))
+    var, mean = torch.var_mean(x.transpose(0, 1).flatten(1), dim=1, correction=0)
+    torch.testing.assert_close(norm.running_mean.flatten(), mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norm.running_var.flatten(), var, rtol=1e-5, atol=1e-6)
+
+
+def test_timms_batch_norm_act_is_a_site() -> None:
+    timm = pytest.importorskip("timm")
+    module = timm.create_model("resnetv2_50x1_bit", pretrained=False, num_classes=0)
+    assert EagerModel(module).sites == []  # GroupNorm throughout, all of them explained.
+    assert EagerModel(module).fixed
+    module = timm.create_model("efficientnet_lite0", pretrained=False)
+    model = EagerModel(module)
+    assert len(model.sites) == 49
+    assert {type(layer).__name__ for layer in module.modules()} >= {"BatchNormAct2d"}
+
+
+@pytest.mark.parametrize(
+    ("norm", "word"),
+    [
+        (nn.BatchNorm2d(4, track_running_stats=False), "track_running_stats=False"),
+        (nn.GroupNorm(2, 4), "store no statistics"),
+        (nn.InstanceNorm2d(4), "store no statistics"),
+    ],
+)
+def test_what_stores_no_statistics_is_explained(norm: nn.Module, word: str, images: Tensor) -> None:
+    with pytest.raises(ModelError) as raised:
+        adabn_cli.adapt(nn.Sequential(nn.Conv2d(3, 4, 3), norm), [images])
+    assert word in str(raised.value)
+
+
+def test_no_normalizer_at_all_is_explained(images: Tensor) -> None:
+    with pytest.raises(ModelError, match="no normalization layer") as raised:
+        adabn_cli.adapt(nn.Conv2d(3, 4, 3), [images])
+    assert "folded" in raised.value.hint
+
+
+def test_wrappers_are_taken_off(images: Tensor) -> None:
+    module = net()
+    assert EagerModel(nn.DataParallel(module)).module is module
+    adabn_cli.adapt(nn.DataParallel(module), images.split(4))
+    assert not module.bn.running_mean.eq(0).any()
+
+
+def test_shadowed_attributes_do_not_hide_layers(images: Tensor) -> None:
+    class Shadowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = net()
+            object.__setattr__(self, "modules", ["a list of the user's own"])
+            object.__setattr__(self, "children", None)
+            object.__setattr__(self, "named_modules", 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x)
+
+    record = adabn_cli.adapt(Shadowing(), images.split(4))
+    assert [site.name for site in record.sites] == ["block.bn", "block.bn2"]
+
+
+def test_frozen_parameters_and_modes_stay(images: Tensor) -> None:
+    module = net().train()
+    module.bn2.eval()
+    module.conv.weight.requires_grad_(False)
+    modes = [layer.training for layer in module.modules()]
+    adabn_cli.adapt(module, images.split(4))
+    assert [layer.training for layer in module.modules()] == modes
+    assert not module.conv.weight.requires_grad
+    assert module.head.weight.requires_grad
+
+
+def test_only_statistics_change(images: Tensor) -> None:
+    module = net()
+    before = copy.deepcopy(module.state_dict())
+    adabn_cli.adapt(module, images.split(4))
+    changed = {k for k, value in module.state_dict().items() if not torch.equal(before[k], value)}
+    assert changed == {f"{bn}.running_{what}" for bn in ("bn", "bn2") for what in ("mean", "var")}
+
+
+@dataclass
+class Logits:
+    """What some libraries return."""
+
+    loss: Tensor | None
+    logits: Tensor
+
+
+X = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "key"),
+    [
+        (X, None),
+        ({"logits": X, "features": X + 1}, None),
+        ({"out": X, "aux": X + 1}, None),
+        ({"scores": X}, "scores"),
+        ((X, X + 1), None),
+        ((X + 1, X), "1"),
+        (Logits(None, X), None),
+    ],
+)
+def test_logits_are_picked(outputs: object, key: str | None) -> None:
+    assert pick_logits(outputs, key) is not None
+    assert torch.equal(pick_logits(outputs, key), X)
+
+
+def test_a_detectors_boxes_are_no_logits() -> None:
+    assert pick_logits([{"boxes": X}], None) is None
+
+
+def test_an_output_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(UsageError) as raised:
+        pick_logits({"scores": X, "boxes": X}, "logits")
+    assert "scores, boxes" in raised.value.hint
+
+
+def test_statistics_that_overflow_are_refused() -> None:
+    model = EagerModel(nn.BatchNorm1d(2).half())
+    with pytest.raises(ModelError, match="not finite"):
+        model.load_state({"running_var": torch.tensor([1e6, 1.0])})
+
+
+def test_tuples_dicts_and_shuffling_loaders_are_read_once() -> None:
+    x, y = torch.randn(12, 3, 8, 8), torch.arange(12) % 3
+    pairs = [(x[:5], y[:5]), (x[5:], y[5:])]
+    dicts = [{"pixel_values": a, "labels": b} for a, b in pairs]
+    data = torch.utils.data.TensorDataset(x, y)
+    shuffled = torch.utils.data.DataLoader(data, batch_size=5, shuffle=True)
+    accuracies = [adabn_cli.adapt(net(), batches).after for batches in (pairs, dicts, shuffled)]
+    assert {part.n for part in accuracies} == {12}
+    assert len({part.accuracy for part in accuracies}) == 1
+    assert adabn_cli.adapt(net(), (a for a, _ in pairs)).after.accuracy is None

@@ -1,0 +1,118 @@
+"""Moments: merged without loss, whatever the parts, the layout and the precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from adabn_cli.moments import Moments, SiteMoments, measure
+
+
+def direct(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population variance of [N, C, *] in float64, by torch itself."""
+    var, mean = torch.var_mean(x.double().transpose(0, 1).flatten(1), dim=1, correction=0)
+    return mean, var
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(lambda s: sum(s) > 0),
+    positions=st.sampled_from([(), (1, 1), (3, 2), (4,), (2, 2, 3)]),
+    offset=st.sampled_from([0.0, 3000.0, -1e5]),
+)
+def test_splitting_does_not_change_moments(
+    sizes: list[int], positions: tuple[int, ...], offset: float
+) -> None:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    x = torch.randn(sum(sizes), 3, *positions, generator=generator, dtype=torch.float64) + offset
+    merged = SiteMoments.empty(3)
+    for part in x.split(sizes):
+        merged = merged.merge(measure(part))
+    mean, var = direct(x)
+    assert merged.pixels.count == x.numel() // 3
+    torch.testing.assert_close(merged.pixels.mean_C, mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(merged.pixels.var_C, var, rtol=1e-6, atol=1e-10)
+
+
+def test_merging_is_associative_and_commutative() -> None:
+    parts = [measure(torch.randn(n, 4, 5, 5)).pixels for n in (1, 7, 3)]
+    a, b, c = parts
+    for one, other in ((a.merge(b).merge(c), a.merge(b.merge(c))), (a.merge(b), b.merge(a))):
+        assert one.count == other.count
+        torch.testing.assert_close(one.mean_C, other.mean_C, rtol=1e-14, atol=1e-14)
+        torch.testing.assert_close(one.m2_C, other.m2_C, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_float32_keeps_the_variance_far_from_zero(memory_format: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 1000 + 0.01 * torch.randn(40, 3, 9, 9, generator=generator)
+    mean, var = direct(x)
+    found = measure(x.contiguous(memory_format=memory_format)).pixels
+    torch.testing.assert_close(found.mean_C, mean, rtol=1e-10, atol=0)
+    torch.testing.assert_close(found.var_C, var, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_float32_partials_are_right_to_seven_digits(memory_format: torch.memory_format) -> None:
+    x = torch.randn(16, 8, 56, 56, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    mean, var = direct(x)
+    found = measure(x.contiguous(memory_format=memory_format)).pixels
+    torch.testing.assert_close(found.mean_C, mean, rtol=0, atol=3e-7)
+    torch.testing.assert_close(found.var_C, var, rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened_before_it_is_summed(dtype: torch.dtype) -> None:
+    x = (torch.randn(8, 2, 64, 64, generator=torch.Generator().manual_seed(0)) + 4).to(dtype)
+    mean, var = direct(x)
+    found = measure(x).pixels
+    torch.testing.assert_close(found.mean_C, mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.var_C, var, rtol=1e-6, atol=1e-6)
+
+
+def test_one_sample_has_variance_zero() -> None:
+    found = measure(torch.tensor([[5.0, -2.0]])).pixels
+    assert found.count == 1
+    assert found.var_C.tolist() == [0, 0]
+
+
+def test_an_empty_part_changes_nothing() -> None:
+    some = measure(torch.randn(4, 3, 2, 2))
+    nothing = measure(torch.empty(0, 3, 2, 2))
+    assert nothing.pixels.count == 0
+    assert some.merge(nothing) is not None
+    assert torch.equal(some.merge(nothing).pixels.m2_C, some.pixels.m2_C)
+    assert torch.equal(nothing.merge(some).pixels.mean_C, some.pixels.mean_C)
+
+
+def test_dead_channels_are_those_that_never_vary() -> None:
+    x = torch.randn(50, 3, 4, 4)
+    x[:, 1] = 1234.567
+    x[:, 2] = 0
+    assert measure(x).pixels.dead_C.tolist() == [False, True, True]
+
+
+def test_standard_error_comes_from_the_spread_between_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randn(400, 1, 1, 1, generator=generator)
+    x = (levels + 0.01 * torch.randn(400, 1, 8, 8, generator=generator)).float()
+    found = measure(x)
+    expected = x.double().mean((2, 3)).std(0) / 20
+    torch.testing.assert_close(found.standard_error_C, expected, rtol=1e-6, atol=0)
+    # Pixels of an image say the same thing: 25,600 of them are worth about 400.
+    assert found.effective_count_C.item() == pytest.approx(400, rel=0.02)
+
+
+def test_one_image_has_no_standard_error() -> None:
+    found = measure(torch.randn(1, 2, 8, 8))
+    assert found.standard_error_C.tolist() == [float("inf")] * 2
+    assert found.effective_count_C.tolist() == [0, 0]
+
+
+def test_of_variance_gives_the_variance_back() -> None:
+    var = torch.tensor([0.5, 2.0])
+    assert Moments.of_variance(10, torch.zeros(2), var).var_C.tolist() == [0.5, 2.0]
