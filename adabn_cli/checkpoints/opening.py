@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,8 @@ from adabn_cli.checkpoints.architectures import (
 )
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adabn_cli.checkpoints.eager import EagerModel
-from adabn_cli.errors import UsageError
+from adabn_cli.checkpoints.model_libraries import LIBRARIES
+from adabn_cli.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _architecture(
 ) -> tuple[Architecture, tuple[str, ...]]:
     """The network with its weights in it, and what was noticed on the way."""
     if checkpoint.module is not None:
-        return _pickled(checkpoint.module, request), ()
+        return _pickled(checkpoint.module, checkpoint.metadata.architecture, request), ()
     entries = checkpoint.entries
     if request.arch is not None:
         built = build_architecture(request.arch, request.arch_args or {}, entries)
@@ -87,15 +88,29 @@ def _architecture(
     return built, tuple(notes)
 
 
-def _pickled(module: nn.Module, request: ModelRequest) -> Architecture:
+def _pickled(module: nn.Module, claimed: str | None, request: ModelRequest) -> Architecture:
+    """A whole module is its own architecture; a library's class says what its publisher knows."""
     if request.arch is not None:
         raise UsageError(
             "The file holds a whole module, which brings its own architecture.",
             where=f"--arch {request.arch}",
             hint="Leave out --arch.",
         )
-    name = f"{type(module).__module__}.{type(module).__qualname__}"
-    return Architecture(name, "pickled whole", module, preprocessing=None, classes=None)
+    kind = type(module)
+    plain = Architecture(
+        f"{kind.__module__}.{kind.__qualname__}",
+        "pickled whole",
+        module,
+        preprocessing=None,
+        classes=None,
+    )
+    if kind.__module__.partition(".")[0] not in LIBRARIES:
+        return plain
+    try:
+        known = recognise_architecture(module.state_dict(), claimed)
+    except ModelError:
+        return plain  # Several fit, or the user changed it: nothing is published for this one.
+    return replace(known, module=module, source=f"pickled whole; {known.source}")
 
 
 def _device(name: str) -> torch.device:
