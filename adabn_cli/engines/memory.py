@@ -20,17 +20,25 @@ class MemoryShortError(InputError):
 def available_bytes() -> int | None:
     """Memory that can still be taken, in bytes; None where the system does not say."""
     try:
-        lines = _MEMINFO.read_text().splitlines()
+        machine = _fields(_MEMINFO)["MemAvailable:"] * 1024
     except OSError:
         return None
-    fields = dict(line.split(":", 1) for line in lines)
-    available = int(fields["MemAvailable"].split()[0]) * 1024
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
+        stat = _fields(_CGROUP / "memory.stat")
     except OSError:
-        return available
-    return available if limit == "max" else min(available, int(limit) - used)
+        return machine
+    if limit == "max":
+        return machine
+    # The kernel drops cached file pages before it ends a process; pictures just read fill them.
+    cached = stat["inactive_file"] + stat["active_file"]
+    return min(machine, int(limit) - used + cached)
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """The first number behind each name in one of the kernel's tables."""
+    return {name: int(value) for name, value, *_ in map(str.split, file.read_text().splitlines())}
 
 
 def require_memory(started: int, batches: int) -> None:

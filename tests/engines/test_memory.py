@@ -1,0 +1,53 @@
+"""Memory: a run that would not fit ends with what to do, before the kernel ends it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import adabn_cli
+from adabn_cli.engines import memory
+
+
+def test_what_is_left_is_read_from_the_kernel() -> None:
+    left = memory.available_bytes()
+    if not Path("/proc/meminfo").exists():
+        assert left is None
+        return
+    assert left is not None
+    assert 1 << 20 < left < 1 << 50
+
+
+def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9999 kB\nMemAvailable: 8000 kB\n")
+    (tmp_path / "memory.max").write_text("4096000\n")
+    (tmp_path / "memory.current").write_text("1096000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000\nactive_file 500\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available_bytes() == 3001500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() == 8000 * 1024
+
+
+def test_running_short_ends_cleanly_and_restores_the_model(
+    net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(memory.MemoryShortError) as raised:
+        adabn_cli.adapt(net, images.split(8))
+    assert raised.value.exit_code == 3
+    assert "--max-images" in raised.value.hint
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_one_pass_needs_no_batches_side_by_side(
+    net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
+    assert adabn_cli.adapt(net, images.split(8), engine="one-pass").after.n == len(images)
