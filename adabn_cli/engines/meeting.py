@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from adabn_cli.batch import Batches, OutputSink, Progress
-from adabn_cli.engines.memory import require_memory
+from adabn_cli.engines.memory import MemoryShortError, require_memory
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments, measure
@@ -83,6 +85,8 @@ class _Runs:
         except StopIteration as end:
             self.waiting.pop(index, None)
             self.on_outputs(index, end.value)
+        except torch.OutOfMemoryError as error:
+            raise MemoryShortError.with_batches(len(self.started), len(self.batches)) from error
         else:
             # Only the moments stay: the activation itself is kept alive by its forward.
             self.waiting[index] = (run, signal.site, measure(signal.activation))

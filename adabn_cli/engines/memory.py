@@ -16,6 +16,14 @@ _RESERVE_BYTES = 256 << 20
 class MemoryShortError(InputError):
     """The batches that wait side by side do not fit into memory."""
 
+    @classmethod
+    def with_batches(cls, started: int, batches: int) -> MemoryShortError:
+        """The error where `started` of `batches` batches are under way."""
+        return cls(
+            f"Memory runs out with {started} of {batches} batches waiting side by side.",
+            hint="Draw fewer pictures with --max-images, or use --engine one-pass.",
+        )
+
 
 def available_bytes() -> int | None:
     """Memory that can still be taken, in bytes; None where the system does not say."""
@@ -48,7 +56,4 @@ def require_memory(started: int, batches: int) -> None:
     """
     left = available_bytes()
     if left is not None and left < _RESERVE_BYTES:
-        raise MemoryShortError(
-            f"Memory runs out with {started} of {batches} batches waiting side by side.",
-            hint="Draw fewer pictures with --max-images, or use --engine one-pass.",
-        )
+        raise MemoryShortError.with_batches(started, batches)

@@ -51,3 +51,21 @@ def test_one_pass_needs_no_batches_side_by_side(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
     assert adabn_cli.adapt(net, images.split(8), engine="one-pass").after.n == len(images)
+
+
+def test_a_full_gpu_ends_cleanly(images: Tensor) -> None:
+    class FullBehindTheFirstSite(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn, self.bn2 = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.bn(x)
+            if self.bn.running_mean.any():  # Adapted: the batches wait side by side.
+                raise torch.OutOfMemoryError("no room on the device")
+            return self.bn2(x)
+
+    module = FullBehindTheFirstSite()
+    with pytest.raises(memory.MemoryShortError):
+        adabn_cli.adapt(module, images.split(8))
+    assert not module.bn.running_mean.any()
