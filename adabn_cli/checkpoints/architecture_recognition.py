@@ -50,7 +50,7 @@ def recognise_architecture(
         raise ModelError(
             "The weights fit no architecture that is known here.",
             where=f"nearest: {', '.join(_nearest(index, shapes))}",
-            hint="Name it with --arch (package.module:CALLABLE or path/to/file.py:CALLABLE)",
+            hint="Name it with --arch (package.module:CALLABLE or path/to/file.py:CALLABLE).",
         )
     likely, unlikely = _by_published_weights(list(fitting))
     first = fitting[likely[0]]
@@ -60,7 +60,7 @@ def recognise_architecture(
             f"The weights fit {len(likely)} architectures that do not all compute the same: "
             f"{_listed(likely)}.",
             where=f"{first.name} and {stranger} give other outputs for the same picture",
-            hint=f"Say which it is, for example --arch {first.name}",
+            hint=f"Say which it is, for example --arch {first.name}.",
         )
     origin = "checkpoint metadata" if confirmed else "matched by keys and shapes"
     return replace(first, source=_source(origin, likely, unlikely))

@@ -67,7 +67,7 @@ def parse_arch_args(text: str) -> dict[str, object]:
             raise UsageError(
                 f'"{part.strip()}" is not of the form key=value.',
                 where=f"--arch-args {text}",
-                hint="Write --arch-args num_classes=10,width=2",
+                hint="Write --arch-args num_classes=10,width=2.",
             )
         if key in arguments:
             raise UsageError(f'"{key}" is given twice.', where=f"--arch-args {text}")
@@ -178,9 +178,9 @@ def _built(build: Callable[[], _T], spec: str, arguments: Mapping[str, object]) 
         given = ",".join(f"{key}={value}" for key, value in arguments.items())
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"The architecture cannot be built: {type(error).__name__}: {reason}",
+            f"The architecture cannot be built: {type(error).__name__}: {reason}.",
             where=f"--arch {spec}" + (f" --arch-args {given}" if given else ""),
-            hint="Give the arguments of its builder with --arch-args key=value,key=value",
+            hint="Give the arguments of its builder with --arch-args key=value,key=value.",
         ) from error
 
 
@@ -190,7 +190,7 @@ def _imported(where: str, spec: str) -> ModuleType:
     except Exception as error:  # The user's own code runs here.
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{where} cannot be imported: {type(error).__name__}: {reason}",
+            f"{where} cannot be imported: {type(error).__name__}: {reason}.",
             where=f"--arch {spec}",
             hint=f"Write --arch as {_FORMS}.",
         ) from error
@@ -292,7 +292,7 @@ def load_entries(module: nn.Module, entries: Mapping[str, Tensor], where: str) -
         raise ModelError(
             f"The weights do not fit the architecture: {differences}.",
             where=where,
-            hint="Name another with --arch, or its sizes with --arch-args num_classes=10",
+            hint="Name another with --arch, or its sizes with --arch-args num_classes=10.",
         )
     missing = [key for key in tensors if key not in entries]
     extra = [key for key in entries if key not in tensors]

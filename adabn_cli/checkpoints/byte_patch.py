@@ -98,7 +98,7 @@ def appearing(target: Path) -> Iterator[Path]:
         raise ModelError(
             f"The adapted model cannot be written: {error.strerror}.",
             where=str(target),
-            hint="choose another folder with -o",
+            hint="Choose another folder with -o.",
         ) from error
     try:
         yield temporary
@@ -128,14 +128,14 @@ def cast_as_stored(key: str, value: Tensor, dtype: torch.dtype, shape: Sequence[
         raise ModelError(
             f"{value.numel()} values are given for an entry of {count}.",
             where=key,
-            hint="adapt the same model that the values were measured on",
+            hint="Adapt the same model that the values were measured on.",
         )
     stored = value.detach().cpu().to(dtype).reshape(tuple(shape))
     if dtype.is_floating_point and bool((value.isfinite().sum() != stored.isfinite().sum()).item()):
         raise ModelError(
             f"A value is too large for the {str(dtype).removeprefix('torch.')} of the checkpoint.",
             where=key,
-            hint="convert the checkpoint to float32 and adapt that",
+            hint="Convert the checkpoint to float32 and adapt that.",
         )
     return stored
 
@@ -149,7 +149,7 @@ def copy_of(source: Path, target: Path, sha256: str) -> None:
             new.write(chunk)
     if digest.hexdigest() != sha256:
         raise ModelError(
-            "The checkpoint has changed since it was opened.", where=str(source), hint="run again"
+            "The checkpoint has changed since it was opened.", where=str(source), hint="Run again."
         )
 
 
@@ -187,7 +187,7 @@ def _verify(
             raise ModelError(
                 "Two entries share their memory in the checkpoint but were given other values.",
                 where=key,
-                hint="leave one of the two layers out with --layers",
+                hint="Leave one of the two layers out with --layers.",
             )
     end = max(file.seek(0, os.SEEK_END), original.seek(0, os.SEEK_END))
     position = 0
@@ -198,7 +198,7 @@ def _verify(
                 raise ModelError(
                     "The copy of the checkpoint differs where nothing was written.",
                     where=f"byte {position}",
-                    hint="check the disk and run again",
+                    hint="Check the disk and run again.",
                 )
             position += size
         position = max(position, span.end)

@@ -63,7 +63,7 @@ class Checkpoint:
                 raise ModelError(
                     "The checkpoint has no such entry.",
                     where=f"{self.path}: {key}",
-                    hint=f"adabn inspect {self.path} lists what it has",
+                    hint=f"Run adabn inspect {self.path} to see what it has.",
                 )
         stored = {
             key: cast_as_stored(key, value, self._dtype(key), tuple(tensors[key].shape))
@@ -93,7 +93,7 @@ class Checkpoint:
             raise ModelError(
                 "The checkpoint has changed since it was opened.",
                 where=str(self.path),
-                hint="run again",
+                hint="Run again.",
             )
         tensors = fresh._tensors()
         with torch.no_grad():
@@ -162,7 +162,7 @@ def _from_safetensors(
         raise UsageError(
             "A safetensors file holds one set of weights.",
             where=str(path),
-            hint=f"leave out --weights {weights}",
+            hint=f"Leave out --weights {weights}.",
         )
     return Checkpoint(
         path=path,

@@ -303,6 +303,8 @@ def installed_library(name: str) -> Library:
         raise UsageError(
             f"{name} is not installed.",
             where="--arch",
-            hint=f'pip install "adabn[{name}]"' if name == "timm" else f"pip install {name}",
+            hint=f'Run pip install "adabn[{name}]".'
+            if name == "timm"
+            else f"Run pip install {name}.",
         )
     return LIBRARIES[name]

@@ -95,7 +95,7 @@ def audit_pickle(file: IO[bytes], where: str) -> PickleAudit:
         raise ModelError(
             f"The checkpoint's pickle is damaged: {str(error) or type(error).__name__}.",
             where=where,
-            hint="copy or download the file again",
+            hint="Copy or download the file again.",
         ) from error
     return machine.audit
 

@@ -43,7 +43,7 @@ def read(path: Path) -> SafetensorsFile:
         raise ModelError(
             f"The safetensors file is damaged: {error}.",
             where=str(path),
-            hint="copy or download it again and compare the sizes",
+            hint="Copy or download it again and compare the sizes.",
         ) from error
     metadata = header.pop("__metadata__", {})
     start = 8 + header_bytes

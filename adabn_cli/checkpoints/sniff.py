@@ -14,14 +14,14 @@ from adabn_cli.errors import ModelError
 _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 _SAVE_STATE_DICT = (
-    "save its weights instead, where the model was made: "
-    'torch.save(model.state_dict(), "model.pth")'
+    "Save its weights instead, where the model was made: "
+    'torch.save(model.state_dict(), "model.pth").'
 )
-_UNPACK = "unpack it and give the checkpoint inside"
+_UNPACK = "Unpack it and give the checkpoint inside."
 
 #: First bytes -> what the file is, what to do next.
 _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run: git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run git lfs pull."),
     (b"\x1f\x8b", "compressed by gzip", _UNPACK),
     (b"BZh", "compressed by bzip2", _UNPACK),
     (b"\xfd7zXZ\x00", "compressed by xz", _UNPACK),
@@ -29,11 +29,11 @@ _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _SAVE_STATE_DICT),
-    (b"GGUF", "a GGUF file", "give a PyTorch checkpoint or a safetensors file"),
-    (b"\x93NUMPY", "a NumPy array", "give a PyTorch checkpoint or a safetensors file"),
-    (b"\x89PNG", "a picture", "give the model first and the pictures with --target"),
-    (b"\xff\xd8\xff", "a picture", "give the model first and the pictures with --target"),
-    (b"%PDF", "a PDF document", "give a PyTorch checkpoint or a safetensors file"),
+    (b"GGUF", "a GGUF file", "Give a PyTorch checkpoint or a safetensors file."),
+    (b"\x93NUMPY", "a NumPy array", "Give a PyTorch checkpoint or a safetensors file."),
+    (b"\x89PNG", "a picture", "Give the model first and the pictures with --target."),
+    (b"\xff\xd8\xff", "a picture", "Give the model first and the pictures with --target."),
+    (b"%PDF", "a PDF document", "Give a PyTorch checkpoint or a safetensors file."),
 )
 
 
@@ -43,12 +43,12 @@ def sniff(path: Path) -> str:
     Raises ModelError, naming what the file is and what to do next, for anything else.
     """
     if not path.exists():
-        raise ModelError("There is no such model file.", where=str(path), hint="check the path")
+        raise ModelError("There is no such model file.", where=str(path), hint="Check the path.")
     if path.is_dir():
         raise ModelError(
             "The model is a folder, not a file.",
             where=str(path),
-            hint=f"give the checkpoint inside it{_checkpoints_in(path)}",
+            hint=f"Give the checkpoint inside it{_checkpoints_in(path)}.",
         )
     try:
         with path.open("rb") as file:
@@ -57,14 +57,14 @@ def sniff(path: Path) -> str:
         raise ModelError(
             f"The model file cannot be read: {error.strerror}.",
             where=str(path),
-            hint="check its permissions",
+            hint="Check its permissions.",
         ) from error
     return _format_of(path, head)
 
 
 def _format_of(path: Path, head: bytes) -> str:
     if not head:
-        raise ModelError("The model file is empty.", where=str(path), hint="copy it again")
+        raise ModelError("The model file is empty.", where=str(path), hint="Copy it again.")
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         return _zip_format(path)
     if head[0] == 0x80 and head[2:].startswith(_LEGACY_MAGIC):
@@ -78,12 +78,14 @@ def _format_of(path: Path, head: bytes) -> str:
         raise _unreadable(path, "a tar archive", _UNPACK)
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise _unreadable(path, "a web page", "a download went wrong: fetch the file itself")
+        raise _unreadable(path, "a web page", "Fetch the file itself: a download went wrong.")
     if head[0] == 0x80 and head[1] <= 5:
         raise _unreadable(path, "a plain pickle, not written by torch.save", _SAVE_STATE_DICT)
     if _is_onnx(head):
         raise _unreadable(path, "an ONNX model, not read by this version", _SAVE_STATE_DICT)
-    raise _unreadable(path, "of an unknown kind", "give a PyTorch checkpoint or a safetensors file")
+    raise _unreadable(
+        path, "of an unknown kind", "Give a PyTorch checkpoint or a safetensors file."
+    )
 
 
 def _is_onnx(head: bytes) -> bool:
@@ -99,7 +101,7 @@ def _zip_format(path: Path) -> str:
         raise ModelError(
             "The checkpoint's zip archive is damaged or cut off.",
             where=str(path),
-            hint="copy or download it again and compare the sizes",
+            hint="Copy or download it again and compare the sizes.",
         ) from error
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
@@ -110,10 +112,10 @@ def _zip_format(path: Path) -> str:
     if "data.pkl" in inner:
         return "torch-zip"
     if "config.json" in names and "model.weights.h5" in names:
-        raise _unreadable(path, "a Keras model", "give a PyTorch checkpoint or a safetensors file")
+        raise _unreadable(path, "a Keras model", "Give a PyTorch checkpoint or a safetensors file.")
     if any(name.endswith((".pth", ".pt", ".th", ".safetensors", ".ckpt")) for name in names):
         raise _unreadable(path, "a zip archive that holds checkpoints", _UNPACK)
-    raise _unreadable(path, "a zip archive without a model in it", "give the checkpoint itself")
+    raise _unreadable(path, "a zip archive without a model in it", "Give the checkpoint itself.")
 
 
 def _unreadable(path: Path, kind: str, hint: str) -> ModelError:

@@ -59,5 +59,5 @@ def _damaged(path: Path, why: str) -> ModelError:
     return ModelError(
         f"The checkpoint is damaged: {why}.",
         where=str(path),
-        hint="copy or download it again and compare the sizes",
+        hint="Copy or download it again and compare the sizes.",
     )

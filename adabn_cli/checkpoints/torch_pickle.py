@@ -108,8 +108,8 @@ def unpickle(path: Path, file: PickledFile, *, trust_pickle: bool) -> Unpickled:
             raise ModelError(
                 f"The checkpoint cannot be loaded: {_first_line(error)}.",
                 where=str(path),
-                hint="save a state dict where the model was made: "
-                'torch.save(model.state_dict(), "model.pth")',
+                hint="Save a state dict where the model was made: "
+                'torch.save(model.state_dict(), "model.pth").',
             ) from error
     if not trust_pickle:
         check_rebuilt(_modules(root), str(path))

@@ -106,7 +106,7 @@ def _checked_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipIn
         raise ModelError(
             "The checkpoint is an encrypted zip archive.",
             where=str(path),
-            hint="decrypt it and give the checkpoint inside",
+            hint="Decrypt it and give the checkpoint inside.",
         )
     if sum(member.compress_size for member in members) > length:
         raise zipfile.BadZipFile("its members are longer than the file")
@@ -114,7 +114,7 @@ def _checked_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipIn
         raise ModelError(
             f"The checkpoint would unpack to {declared >> 20} MiB, from {length >> 20} MiB.",
             where=str(path),
-            hint="this is no ordinary checkpoint: get the file from where it was made",
+            hint="This is no ordinary checkpoint: get the file from where it was made.",
         )
     return members
 
@@ -178,5 +178,5 @@ def _damaged(path: Path, why: str) -> ModelError:
     return ModelError(
         f"The checkpoint is damaged: {why}.",
         where=str(path),
-        hint="copy or download it again and compare the sizes",
+        hint="Copy or download it again and compare the sizes.",
     )

@@ -105,8 +105,8 @@ def allowed_globals(audits: Sequence[PickleAudit], where: str) -> Allowed:
         raise UnsafeError(
             f"Loading this checkpoint could run code. It would use: {shown}.",
             where=where,
-            hint="give a state dict (torch.save(model.state_dict(), ...)) or a safetensors file, "
-            "or add --trust-pickle if you trust where this file comes from",
+            hint="Give a state dict (torch.save(model.state_dict(), ...)) or a safetensors file, "
+            "or add --trust-pickle if you trust where this file comes from.",
         )
     allowed: Allowed = []
     for name in dict.fromkeys(name for audit in audits for name in audit.imports):
@@ -149,7 +149,7 @@ def check_rebuilt(modules: Iterable[nn.Module], where: str) -> None:
                 raise UnsafeError(
                     f"The checkpoint replaces {type(module).__name__}.{name} by its own.",
                     where=where,
-                    hint="add --trust-pickle if you trust where this file comes from",
+                    hint="Add --trust-pickle if you trust where this file comes from.",
                 )
 
 

@@ -57,7 +57,7 @@ def find_weights(root: Any, choice: str | None, where: str) -> Weights:
         raise ModelError(
             "There are no weights in this checkpoint.",
             where=f"{where}: {_describe(root)}",
-            hint='save them as torch.save(model.state_dict(), "model.pth")',
+            hint='Save them as torch.save(model.state_dict(), "model.pth").',
         )
     key = _choose(candidates, choice, where)
     others = [other or "the root" for other in candidates if other != key]
@@ -136,7 +136,7 @@ def _choose(candidates: Mapping[str, Any], choice: str | None, where: str) -> st
         raise UsageError(
             f"There are no weights named {choice} in this checkpoint.",
             where=where,
-            hint=f"--weights takes one of: {', '.join(key for key in keys if key) or 'nothing'}",
+            hint=f"--weights takes one of: {', '.join(key for key in keys if key) or 'nothing'}.",
         )
     for name in _MODEL_KEYS:
         for key in trained:
@@ -147,7 +147,7 @@ def _choose(candidates: Mapping[str, Any], choice: str | None, where: str) -> st
         raise ModelError(
             f"There are several sets of weights: {', '.join(pool)}.",
             where=where,
-            hint=f"choose one, for example --weights {pool[0]}",
+            hint=f"Choose one, for example --weights {pool[0]}.",
         )
     return pool[0]
 

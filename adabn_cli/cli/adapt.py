@@ -105,7 +105,7 @@ def adapt(
             "-o",
             metavar="DIR",
             rich_help_panel="Output",
-            help="The run's folder; by default adabn-runs/<date>-<model>-<target>.",
+            help="The run's folder; by default adabn-runs/DATE-MODEL-TARGET.",
         ),
     ] = None,
     force: Annotated[
@@ -122,8 +122,8 @@ def adapt(
 ) -> int:
     """Score the model on a folder of pictures, re-estimate its statistics there, score it again.
 
-    Writes a run: run.json, the adapted model in the format it came in, pack.safetensors,
-    predictions.csv. The input file is never touched.
+    Writes a run: run.json, the adapted model in the format it came in,
+    pack.safetensors and predictions.csv. The input file is never touched.
     """
     from adabn_cli.adaptation import Adaptation
     from adabn_cli.checkpoints.architectures import parse_arch_args

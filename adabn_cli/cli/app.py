@@ -11,11 +11,12 @@ import typer
 from adabn_cli import __version__
 from adabn_cli.cli.adapt import adapt
 from adabn_cli.cli.apply import apply
+from adabn_cli.cli.consoles import write
 from adabn_cli.cli.demo import demo
 from adabn_cli.cli.evaluate import evaluate
 from adabn_cli.cli.inspect import inspect
 from adabn_cli.cli.report import report
-from adabn_cli.cli.settings import defaults_by_command, read_settings
+from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
 
 app = typer.Typer(
     name="adabn",
@@ -31,7 +32,7 @@ for command in (adapt, report, inspect, evaluate, apply, demo):
 
 def _version(value: bool) -> None:
     if value:
-        print(f"adabn {__version__}")
+        write(f"adabn {__version__}")
         raise typer.Exit
 
 
@@ -45,7 +46,10 @@ def main(
 
 
 # Only on the command line: what loosens safety or replaces files, what is different each time.
-_NEVER_SETTINGS = {"trust_pickle", "force", "target", "data", "out", "json_", "debug", "dry_run"}
+_NEVER_SETTINGS = {
+    *("trust-pickle", "force", "revert"),
+    *("target", "data", "pack", "out", "json", "debug", "dry-run", "help"),
+}
 
 
 def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -57,11 +61,12 @@ def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
         return {}
     group = typer.main.get_command(app)
     options = {
-        name: frozenset(
-            parameter.name
+        name: [
+            Option(key, str(parameter.name), parameter.multiple)
             for parameter in command.params
-            if parameter.param_type_name == "option" and parameter.name not in _NEVER_SETTINGS
-        )
+            if parameter.param_type_name == "option"
+            and (key := parameter.opts[0].removeprefix("--")) not in _NEVER_SETTINGS
+        ]
         for name, command in group.commands.items()  # type: ignore[attr-defined]
     }
     return defaults_by_command(settings, options, file)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adabn_cli.cli import options
+from adabn_cli.cli.consoles import write, write_json
+from adabn_cli.printable import one_line
 
 
 def apply(
@@ -44,10 +45,11 @@ def apply(
             "images": applied.images,
             "reverted": revert,
         }
-        print(json.dumps(about, indent=2))
+        write_json(about)
     elif quiet:
-        print(applied.path)
+        write(str(applied.path))
     else:
         done = "taken out of" if revert else f"of {applied.images:,} pictures put into"
-        print(f"{applied.path}: pack {done} {applied.sites} sites of {applied.architecture}")
+        told = f"{applied.path}: pack {done} {applied.sites} sites of {applied.architecture}"
+        write(one_line(told))
     return 0

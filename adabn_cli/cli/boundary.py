@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -10,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-from adabn_cli.cli.consoles import print_error
+from adabn_cli.cli.consoles import print_error, speak_any_encoding, write_json
 from adabn_cli.errors import AdabnError, UsageError
 
-BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -21,35 +20,37 @@ def run(arguments: Sequence[str]) -> int:
     if not sys.stdout.isatty():
         # Typer's own --help writes colours into a pipe under GITHUB_ACTIONS and FORCE_COLOR.
         os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
-    from adabn_cli.cli.app import app, settings_for
-
+    speak_any_encoding()
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(
-            args=list(arguments),
-            prog_name="adabn",
-            standalone_mode=False,
-            default_map=settings_for(arguments),
-        )
-        if code == INTERRUPTED:
-            return _tell(arguments, _interrupted(), INTERRUPTED)
-        return code if isinstance(code, int) else 0
+        code = _command(arguments)
+        return code if code != INTERRUPTED else _tell(arguments, _interrupted(), code)
     except _Terminated:
         return _tell(arguments, _interrupted(), TERMINATED)
     except KeyboardInterrupt:
         return _tell(arguments, _interrupted(), INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has left (`adabn report | head`): nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as left:
+        # Rich and Typer exit with 1 where the reader of --help has left (`adabn --help | head`).
+        return 0 if isinstance(left.__context__, BrokenPipeError) else int(left.code or 0)
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         told = _as_told(error)
-        code = told.exit_code if told.exit_code != AdabnError.exit_code else BUG
-        return _tell(arguments, told, code)
+        return _tell(arguments, told, told.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _command(arguments: Sequence[str]) -> int:
+    from adabn_cli.cli.app import app, settings_for
+
+    code = app(
+        args=list(arguments),
+        prog_name="adabn",
+        standalone_mode=False,
+        default_map=settings_for(arguments),
+    )
+    return code if isinstance(code, int) else 0
 
 
 class _Terminated(BaseException):
@@ -74,7 +75,8 @@ def _as_told(error: Exception) -> AdabnError:
     if message is not None and getattr(error, "exit_code", None) == UsageError.exit_code:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "adabn"
-        return UsageError(message(), hint=f"{command} --help lists what there is.")
+        told = message().rstrip(".") + "."
+        return UsageError(told, hint=f"{command} --help lists what there is.")
     return AdabnError(
         f"A bug in adabn: {type(error).__name__}: {error}".splitlines()[0],
         hint="Give the command again with --debug and report what it prints.",
@@ -84,6 +86,6 @@ def _as_told(error: Exception) -> AdabnError:
 def _tell(arguments: Sequence[str], error: AdabnError, code: int) -> int:
     if "--json" in arguments:
         about = {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": code}
-        print(json.dumps({"error": about}, indent=2))
+        write_json({"error": about})
     print_error(error)
     return code

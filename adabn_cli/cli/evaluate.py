@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adabn_cli.cli import options, values
-from adabn_cli.cli.consoles import console
+from adabn_cli.cli.consoles import show, write, write_json
 from adabn_cli.cli.progress import shown_progress
 
 
@@ -65,11 +65,11 @@ def evaluate(
     with shown_progress(quiet=quiet or json_) as progress:
         record = evaluate_model(request, progress)
     if json_:
-        print(record.model_dump_json(indent=2))
+        write_json(loads(record.model_dump_json()))
     elif quiet:
-        print(record.scores.accuracy)
+        write(str(record.scores.accuracy))
     else:
         from adabn_cli.renderers.evaluation import render
 
-        console(sys.stdout).print(render(record))
+        show(render(record))
     return 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+from json import loads
 
 from adabn_cli.cli import options
-from adabn_cli.cli.consoles import console
+from adabn_cli.cli.consoles import show, write_json
 from adabn_cli.errors import UnsafeError
 
 
@@ -31,9 +31,9 @@ def inspect(
         ModelRequest(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle)
     )
     if json_:
-        print(found.model_dump_json(indent=2))
+        write_json(loads(found.model_dump_json()))
     else:
         from adabn_cli.renderers.inspection import render
 
-        console(sys.stdout).print(render(found))
+        show(render(found))
     return UnsafeError.exit_code if found.unsafe_imports and not trust_pickle else 0

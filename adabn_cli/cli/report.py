@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adabn_cli.cli import options
-from adabn_cli.cli.consoles import console
+from adabn_cli.cli import consoles, options
 from adabn_cli.cli.run_report import show
 
 
@@ -17,7 +15,7 @@ def report(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="A run's folder or its run.json; the newest in adabn-runs/ by default.",
         ),
     ] = None,
@@ -38,7 +36,17 @@ def report(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Show a run: verdict, accuracy before and after, KL per site. Gate it in CI."""
+    """Show a run: verdict, accuracy before and after, KL per site. Gate it in CI.
+
+    Exit codes of every command:
+    0  done, and every gate passed
+    1  a gate failed
+    2  wrong usage or settings
+    3  the model, the pictures or the output cannot be used
+    4  cannot tell, as where a gate needs labels and there are none
+    70  a bug
+    130, 143  interrupted
+    """
     from adabn_cli.workflows.gates import check_gates, exit_code
     from adabn_cli.workflows.run_folder import newest_run, read_record
 
@@ -49,5 +57,5 @@ def report(
     if gates and not (json_ or quiet):
         from adabn_cli.renderers.gates import render
 
-        console(sys.stdout).print(render(gates))
+        consoles.show(render(gates))
     return exit_code(gates)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +27,60 @@ def read_settings(folder: Path) -> tuple[Path | None, dict[str, Any]]:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(
-            "The settings cannot be read.", where=f"{file}: {error}", hint="Correct that line."
+            "The settings cannot be read.", where=f"{file}: {error}", hint="Correct that file."
         ) from error
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option that a settings file may hold: its key there, its parameter, whether it repeats."""
+
+    key: str
+    parameter: str
+    repeated: bool
+
+
 def defaults_by_command(
-    settings: Mapping[str, Any], options: Mapping[str, frozenset[str]], file: Path | None
+    settings: Mapping[str, Any], options: Mapping[str, Sequence[Option]], file: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Settings as defaults of every command that has such an option.
+    """Settings as defaults, by parameter, of every command that has such an option.
 
-    `options` maps a command to its options that may stand in a file. Raises UsageError for a key
-    that no command has, with the nearest that one has.
+    Raises UsageError for a key that no command has, with the nearest that one has.
     """
-    known = sorted(set().union(*options.values()))
-    defaults: dict[str, dict[str, Any]] = {command: {} for command in options}
-    for key, value in settings.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"There is no setting {key!r}.",
-                where=str(file),
-                hint=f"Did you mean {near[0].replace('_', '-')!r}?"
-                if near
-                else f"Settings are: {', '.join(known).replace('_', '-')}.",
-            )
-        for command, names in options.items():
-            if name in names:
-                defaults[command][name] = _as_option(value)
-    return defaults
+    known = {option.key for several in options.values() for option in several}
+    values = {key.replace("_", "-"): value for key, value in settings.items()}
+    for key in values:
+        if key not in known:
+            raise _unknown(key, known, file)
+    return {
+        command: {
+            option.parameter: _as_given(values[option.key], option)
+            for option in several
+            if option.key in values
+        }
+        for command, several in options.items()
+    }
 
 
-def _as_option(value: Any) -> Any:
-    """Lists as the comma-separated text that the option takes."""
-    return ",".join(str(item) for item in value) if isinstance(value, list) else value
+def _unknown(key: str, known: Collection[str], file: Path | None) -> UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, known, n=1)
+    return UsageError(
+        f"There is no setting {key!r}.",
+        where=str(file),
+        hint=f"Did you mean {near[0]!r}?" if near else f"Settings are: {', '.join(sorted(known))}.",
+    )
+
+
+def _as_given(value: Any, option: Option) -> Any:
+    """The value as the command line gives it: lists as comma-separated text, or as repetitions."""
+    if option.repeated:
+        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return ",".join(map(str, value)) if isinstance(value, list) else value

@@ -16,7 +16,8 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"{option} {text}: not numbers.", hint=f"Write {option} 0.485,0.456,0.406"
+            f"{option} {text} is not a list of numbers.",
+            hint=f"Write {option} 0.485,0.456,0.406.",
         ) from error
 
 
@@ -28,8 +29,8 @@ def size(text: str) -> tuple[int, int]:
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise UsageError(
-            f"--img-size {text}: not a size in pixels.",
-            hint="Write --img-size 224, or --img-size HEIGHT,WIDTH",
+            f"--img-size {text} is not a size in pixels.",
+            hint="Write --img-size 224, or --img-size HEIGHT,WIDTH.",
         )
     return sides[0], sides[-1]
 
@@ -61,17 +62,25 @@ def max_bad(text: str) -> int | float:
         value = -1
     if not value >= 0 or (text.endswith("%") and value > 1):
         raise UsageError(
-            f"--max-bad {text}: neither a number of pictures nor a share.",
-            hint="Write --max-bad 3 or --max-bad 5%",
+            f"--max-bad {text} is neither a number of pictures nor a share.",
+            hint="Write --max-bad 3 or --max-bad 5%.",
         )
     return value
 
 
 def prior(text: str | None) -> float | Literal["auto"] | None:
     """A number of pseudo-images of source, or "auto"."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    return numbers("--prior", text)[0]
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--prior {text} is not a number of images.",
+            hint="Give 0 or more pseudo-images of source, or 'auto'.",
+        ) from error
 
 
 def layers(text: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.renderers.figures import count, number, percent, percent_interval
-from adabn_cli.renderers.tables import facts, figures
+from adabn_cli.renderers.tables import facts, figures, marked, plain
 
 
 def render(record: EvaluationRecord) -> RenderableType:
@@ -29,7 +29,7 @@ def render(record: EvaluationRecord) -> RenderableType:
     table = figures("class", "pictures", "accuracy", "95% interval")
     for part in record.classes:
         table.add_row(
-            Text(part.name), f"{part.n:,}", percent(part.accuracy), percent_interval(part.interval)
+            plain(part.name), f"{part.n:,}", percent(part.accuracy), percent_interval(part.interval)
         )
-    warnings = [Text.assemble(("warning: ", "yellow"), text) for text in record.warnings]
+    warnings = [marked("warning", text) for text in record.warnings]
     return Group(facts(rows), Text(), table, *warnings)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adabn_cli.record import GatePart
 from adabn_cli.renderers.figures import number
-from adabn_cli.renderers.tables import figures
+from adabn_cli.renderers.tables import figures, note, plain
 
 _STYLES = {"passed": "green", "failed": "bold red", "cannot tell": "bold yellow"}
 
 
 def render(gates: Sequence[GatePart]) -> RenderableType:
-    """A row a gate."""
+    """A row a gate, and why those that cannot be told cannot."""
     table = figures("gate", "value", "limit", "n", "status")
     for gate in gates:
-        status = gate.status if gate.reason is None else f"{gate.status}: {gate.reason}"
         table.add_row(
-            Text(gate.expression),
+            plain(gate.expression),
             number(gate.value),
             number(gate.limit),
-            str(gate.n) if gate.n is not None else "–",
-            Text(status, _STYLES[gate.status]),
+            f"{gate.n:,}" if gate.n is not None else "–",
+            plain(gate.status, _STYLES[gate.status]),
         )
-    return table
+    reasons = [note(f"{gate.expression}: {gate.reason}") for gate in gates if gate.reason]
+    return Group(Text(), table, *reasons)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from adabn_cli.record import Inspection, PreprocessingPart
 from adabn_cli.renderers.figures import count
-from adabn_cli.renderers.tables import facts, figures
+from adabn_cli.renderers.tables import facts, figures, marked, note, plain
 
 
 def render(found: Inspection) -> RenderableType:
@@ -19,14 +19,14 @@ def render(found: Inspection) -> RenderableType:
         table = figures("site", "kind", "neurons", "eps")
         for site in found.sites:
             eps = "unknown" if site.eps is None else f"{site.eps:g}"
-            table.add_row(Text(site.name), site.kind, str(site.channels), eps)
+            table.add_row(plain(site.name), site.kind, f"{site.channels:,}", eps)
         parts += [Text(), table]
     if found.fixed_layers:
         parts += [Text(), Text("nothing to adapt in:")]
         parts += [
-            Text(f"  {layer.name} ({layer.kind}): {layer.reason}") for layer in found.fixed_layers
+            note(f"{layer.name} ({layer.kind}): {layer.reason}") for layer in found.fixed_layers
         ]
-    parts += [Text.assemble(("note: ", "yellow"), note) for note in found.notes]
+    parts += [marked("note", text) for text in found.notes]
     return Group(*parts)
 
 

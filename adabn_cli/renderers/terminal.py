@@ -9,7 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adabn_cli.record import DivergencePart, HeldOutPart, Record, ScoresPart, SitePart
+from adabn_cli.record import (
+    DivergencePart,
+    HeldOutPart,
+    Record,
+    ResidualPart,
+    ScoresPart,
+    SitePart,
+)
 from adabn_cli.renderers.figures import (
     count,
     number,
@@ -19,33 +26,31 @@ from adabn_cli.renderers.figures import (
     points,
     points_interval,
 )
-from adabn_cli.renderers.tables import facts, figures
+from adabn_cli.renderers.tables import facts, figures, marked, note, plain
 
 _STYLES = {"help": "bold green", "harm": "bold red", "cannot tell": "bold yellow"}
-_WORDS = {"help": "HELPS", "harm": "HARMS", "cannot tell": "CANNOT TELL"}
 _SITES_SHOWN = 12
 
 
 def render(record: Record, *, sites: Literal["few", "all"] = "few") -> RenderableType:
     """What a person needs to decide: verdict, scores, divergence by site, what was noticed."""
     parts: list[RenderableType] = [_verdict(record), Text(), _about(record), Text()]
-    parts += [_scores(record), Text()]
+    parts += [*_scores(record), Text()]
     if record.held_out is not None:
-        parts += [_held_out(record.held_out), Text()]
-    parts += [_sites(record, every=sites == "all")]
+        parts += [*_held_out(record.held_out), Text()]
+    parts += _sites(record, every=sites == "all")
     if record.residual is not None:
-        parts.append(_residual(record))
-    parts += [Text.assemble(("warning: ", "yellow"), warning) for warning in _warnings(record)]
+        parts.append(_residual(record.residual))
+    warnings = [marked("warning", warning) for warning in _warnings(record)]
+    parts += [Text(), *warnings] if warnings else []
     if record.run.folder:
-        parts += [Text(), Text(f"run: {record.run.folder}", overflow="fold")]
+        parts += [Text(), plain(f"run: {record.run.folder}")]
     return Group(*parts)
 
 
 def _verdict(record: Record) -> Text:
-    verdict = record.verdict
-    return Text.assemble(
-        (_WORDS[verdict.outcome], _STYLES[verdict.outcome]), "  ", verdict.sentence
-    )
+    told, colon, figures_of_it = record.verdict.sentence.partition(":")
+    return Text.assemble((told + colon, _STYLES[record.verdict.outcome]), figures_of_it)
 
 
 def _about(record: Record) -> Table:
@@ -104,37 +109,34 @@ def _method(record: Record) -> str:
     return f"AdaBN, {method.engine} engine{mixed}{only}, batches of {method.chunk_size}"
 
 
-def _scores(record: Record) -> RenderableType:
+def _scores(record: Record) -> list[RenderableType]:
     """Before, after and change of everything that was scored."""
     table = figures("on the target", "before", "after", "change")
     before, after, change = record.before, record.after, record.change
     if before.accuracy is not None:
         _add_accuracy(table, before, after, points(change.accuracy))
     if before.n:
-        for name, field, digits in (
-            ("mean confidence", "confidence_mean", 3),
-            ("mean entropy (nats)", "entropy_mean", 3),
+        for name, field in (
+            ("mean confidence", "confidence_mean"),
+            ("mean entropy (nats)", "entropy_mean"),
         ):
-            pair = getattr(before, field), getattr(after, field)
-            table.add_row(name, *(number(value, digits) for value in pair), _difference(*pair))
-    for name, field in (("KL per neuron, mean (nats)", "mean"), ("  median", "median")):
-        kl = [
-            getattr(side, field) if side else None for side in (record.kl.before, record.kl.after)
-        ]
-        table.add_row(name, *(number(value) for value in kl), _difference(*kl))
-    lines: list[RenderableType] = [table]
+            _add_numbers(table, name, getattr(before, field), getattr(after, field))
+    for name, field in (("mean KL (nats)", "mean"), ("median KL (nats)", "median")):
+        kl = [getattr(side, field, None) for side in (record.kl.before, record.kl.after)]
+        _add_numbers(table, name, *kl)
     if change.fixed is not None:
-        lines.append(
-            Text(
-                f"  {change.fixed} fixed, {change.broken} broken, "
-                f"McNemar {p_value(change.mcnemar_p)}; paired 95% interval "
-                f"{points_interval(change.interval)}"
-            )
-        )
-        lines.append(Text("  scored on the pictures that were adapted to (transductive)", "dim"))
-    elif change.agreement is not None:
-        lines.append(Text(f"  {percent(change.agreement)} of the predictions stay the same"))
-    return Group(*lines)
+        return [
+            table,
+            note(
+                f"{count(change.fixed, 'picture')} fixed, {change.broken:,} broken "
+                f"(McNemar {p_value(change.mcnemar_p)}); "
+                f"paired 95% interval {points_interval(change.interval)}"
+            ),
+            note("scored on the pictures that were adapted to (transductive)", "dim"),
+        ]
+    if change.agreement is not None:
+        return [table, note(f"{percent(change.agreement)} of the predictions stay the same")]
+    return [table]
 
 
 def _add_accuracy(table: Table, before: ScoresPart, after: ScoresPart, change: str) -> None:
@@ -143,55 +145,60 @@ def _add_accuracy(table: Table, before: ScoresPart, after: ScoresPart, change: s
     table.add_row(Text("  95% interval", "dim"), *(Text(text, "dim") for text in intervals), "")
 
 
-def _difference(before: float | None, after: float | None) -> str:
-    if before is None or after is None:
-        return ""
-    return f"{after - before:+.3g}"
+def _add_numbers(table: Table, name: str, before: float | None, after: float | None) -> None:
+    change = "" if before is None or after is None else f"{after - before:+.3g}"
+    table.add_row(name, number(before), number(after), change)
 
 
-def _held_out(held_out: HeldOutPart) -> RenderableType:
+def _held_out(held_out: HeldOutPart) -> list[RenderableType]:
     """The same on pictures that were not adapted to."""
-    table = figures("held out", "before", "after", "change")
     change = held_out.change
     if held_out.before.accuracy is None:
-        return Text(f"held out: {held_out.path} has no labels, so nothing to score", "yellow")
+        return [marked("held out", f"{held_out.path} has no labels, so nothing to score")]
+    table = figures("held out", "before", "after", "change")
     _add_accuracy(table, held_out.before, held_out.after, points(change.accuracy))
-    return Group(
-        table,
-        Text(
-            f"  {held_out.path}: {change.fixed} fixed, {change.broken} broken of {change.n}; "
-            f"paired 95% interval "
-            f"{points_interval(change.interval)}"
-        ),
+    told = (
+        f"{held_out.path}: {change.fixed:,} fixed, {change.broken:,} broken of {change.n:,}; "
+        f"paired 95% interval {points_interval(change.interval)}"
     )
+    return [table, note(told)]
 
 
-def _sites(record: Record, *, every: bool) -> RenderableType:
+def _sites(record: Record, *, every: bool) -> list[RenderableType]:
     """Divergence by site in depth order; the largest ones where not all fit."""
-    table = figures("site (in depth order)", "neurons", "KL before", "after", "95th pct", "dead")
     shown = list(record.sites) if every else _few(record.sites)
+    dead = any(site.dead_channels for site in shown)
+    columns = ("neurons", "KL before", "KL after", "95th pct", *(["dead"] if dead else []))
+    table = figures("site, by depth", *columns)
     for site in shown:
-        before, after = site.kl_before, site.kl_after
-        table.add_row(
-            Text(site.name) if site.adapted else Text(f"{site.name} (not adapted)", "dim"),
-            str(site.channels),
-            _mean(before),
-            _mean(after),
-            number(after.p95) if after else "–",
-            str(site.dead_channels) if site.dead_channels else "",
-        )
-    notes = [
-        Text("  KL: mean over neurons, nats; equal at the first site: nothing upstream changed")
-    ]
+        after = site.kl_after
+        values = [f"{site.channels:,}", _mean(site.kl_before), _mean(after)]
+        values += [number(after.p95 if after else None)]
+        values += [str(site.dead_channels or "")] if dead else []
+        name = plain(site.name) if site.adapted else plain(f"{site.name} (not adapted)", "dim")
+        table.add_row(name, *values)
+    told = ["KL: mean over neurons, nats. The first site's stays: nothing before it has changed."]
     if len(shown) < len(record.sites):
-        more = len(record.sites) - len(shown)
-        notes.append(Text(f"  {more} more: adabn report --sites", "dim"))
-    notes += [
-        Text.assemble(("  not adapted: ", "yellow"), f"{site.name}: {site.reason}")
-        for site in shown
-        if site.reason
+        more = count(len(record.sites) - len(shown), "more site")
+        told.append(f"{more} with less shift: adabn report --sites")
+    return [table, *(note(line, "dim") for line in told), *_left_out(record.sites)]
+
+
+def _left_out(sites: Iterable[SitePart]) -> list[RenderableType]:
+    """Which sites were not adapted and why, a line a reason."""
+    by_reason: dict[str, list[str]] = {}
+    for site in sites:
+        if site.reason:
+            by_reason.setdefault(site.reason, []).append(site.name)
+    return [
+        note(
+            f"not adapted: {', '.join(names[:3])}"
+            + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+            + f" ({reason})",
+            "yellow",
+        )
+        for reason, names in by_reason.items()
     ]
-    return Group(table, *notes)
 
 
 def _few(sites: Iterable[SitePart]) -> list[SitePart]:
@@ -207,15 +214,12 @@ def _few(sites: Iterable[SitePart]) -> list[SitePart]:
 
 
 def _mean(divergence: DivergencePart | None) -> str:
-    return number(divergence.mean) if divergence else "–"
+    return number(divergence.mean if divergence else None)
 
 
-def _residual(record: Record) -> Text:
-    residual = record.residual
-    if residual is None:
-        return Text()
-    return Text(
-        f"  residual: mean {number(residual.max_mean, 2)} of a standard deviation, "
+def _residual(residual: ResidualPart) -> RenderableType:
+    return note(
+        f"residual: mean {number(residual.max_mean, 2)} of a standard deviation, "
         f"log variance {number(residual.max_log_variance, 2)} (worst at {residual.site})"
     )
 
@@ -225,7 +229,7 @@ def _warnings(record: Record) -> Iterable[str]:
     skipped = record.target.skipped
     if skipped:
         first = "; ".join(f"{picture.path}: {picture.reason}" for picture in skipped[:3])
-        more = f"; and {len(skipped) - 3} more in run.json" if len(skipped) > 3 else ""
-        yield f"{count(len(skipped), 'picture')} could not be read: {first}{more}"
+        more = f"; and {len(skipped) - 3:,} more in run.json" if len(skipped) > 3 else ""
+        yield f"{count(len(skipped), 'picture')} could not be read: {first}{more}."
     if record.model.trusted_pickle:
-        yield "the checkpoint was loaded as a trusted pickle"
+        yield "The checkpoint was loaded as a trusted pickle."

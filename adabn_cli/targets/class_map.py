@@ -16,7 +16,7 @@ from pathlib import Path
 from adabn_cli.errors import TargetError
 from adabn_cli.targets.printable import one_line
 
-_HINT = "a class map is .txt (a class a line), .json (list or object) or .csv (folder,class)"
+_HINT = "Write a .txt (a class a line), .json (list or object) or .csv (folder,class)."
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ def read_class_map(file: Path) -> ClassMap:
     readers = {".txt": _from_text, ".json": _from_json, ".csv": _from_csv}
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise TargetError("a class map of an unknown kind", where=str(file), hint=_HINT)
+        raise TargetError("The class map is of an unknown kind.", where=str(file), hint=_HINT)
     text = read_text(file)
     try:
         return reader(text)
     except ValueError as error:
-        raise TargetError(str(error), where=str(file), hint=_HINT) from error
+        raise TargetError(
+            f"The class map cannot be used: {error}.", where=str(file), hint=_HINT
+        ) from error
 
 
 def read_text(file: Path) -> str:
@@ -48,7 +50,9 @@ def read_text(file: Path) -> str:
         reason = error.strerror
     except UnicodeDecodeError as error:
         reason = f"byte {error.start} is not UTF-8"
-    raise TargetError(f"cannot be read: {reason}", where=str(file), hint="check the file")
+    raise TargetError(
+        f"The file cannot be read: {reason}.", where=str(file), hint="Check the file."
+    )
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:

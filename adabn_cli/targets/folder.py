@@ -139,38 +139,38 @@ def _check(request: TargetRequest) -> None:
     check_preprocessing(request.preprocessing)
     bad = request.max_bad
     for wrong, what, hint in (
-        (request.batch_size < 1, "a batch holds at least one picture", "--batch-size 32"),
+        (request.batch_size < 1, "A batch holds at least one picture.", "--batch-size 32"),
         (
             request.workers is not None and request.workers < 0,
-            "workers cannot be negative",
+            "Workers cannot be negative.",
             "--workers 2",
         ),
         (
             request.max_images is not None and request.max_images < 1,
-            "at least one picture is needed",
+            "At least one picture is needed.",
             "--max-images 256",
         ),
-        (not bad >= 0, "the number of unreadable pictures is negative", "--max-bad 5%"),
-        (isinstance(bad, float) and bad > 1, "a share is at most 1", "--max-bad 5%"),
+        (not bad >= 0, "The number of unreadable pictures is negative.", "--max-bad 5%"),
+        (isinstance(bad, float) and bad > 1, "A share is at most 1.", "--max-bad 5%"),
     ):
         if wrong:
-            raise UsageError(what, hint=f"for example {hint}")
+            raise UsageError(what, hint=f"Write {hint}.")
 
 
 def _list(path: Path) -> Listing:
     try:
         if path.is_file():
             raise TargetError(
-                "this is a file, not a folder of pictures",
+                "This is a file, not a folder of pictures.",
                 where=str(path),
-                hint="give a folder: the one the file lies in, or an archive's after unpacking it",
+                hint="Give a folder: the one the file lies in, or an archive's after unpacking it.",
             )
         listing = list_pictures(path)
     except OSError as error:
         raise TargetError(
-            f"the folder of pictures cannot be read: {error.strerror}",
+            f"The folder of pictures cannot be read: {error.strerror}.",
             where=str(path),
-            hint="check the path and its permissions",
+            hint="Check the path and its permissions.",
         ) from error
     if not listing.pictures and not listing.skipped:
         others = sorted(listing.other_suffixes.items(), key=lambda item: (-item[1], item[0]))[:3]
@@ -178,9 +178,9 @@ def _list(path: Path) -> Listing:
             f"{count} {one_line(suffix) or 'without suffix'}" for suffix, count in others
         )
         raise TargetError(
-            f"there is no picture in this folder{f' (files: {seen})' if seen else ''}",
+            f"There is no picture in this folder{f' (files: {seen})' if seen else ''}.",
             where=str(path),
-            hint=f"pictures are told by their suffix: {' '.join(sorted(picture_suffixes()))}",
+            hint=f"Give a folder of pictures. Suffixes: {' '.join(sorted(picture_suffixes()))}.",
         )
     return listing
 

@@ -59,9 +59,9 @@ def _by_class_map(folders: Sequence[str], classes: Classes, where: str) -> Assig
     if missing:
         raise TargetError(
             f"{len(missing)} of {len(folders)} folders are not in the class map: "
-            f"{first_few(missing)}",
+            f"{first_few(missing)}.",
             where=where,
-            hint="add them to the file given with --class-map, or use --labels none",
+            hint="Add them to the file given with --class-map, or use --labels none.",
         )
     index = {name: classes.mapped[table.names[position]] for name, position in found.items()}
     names = classes.names.names if classes.names is not None else None
@@ -78,9 +78,9 @@ def _by_name(folders: Sequence[str], classes: Classes, table: NameTable, where: 
         shown = [name + (f" (nearest: {near[name]})" if near[name] else "") for name in strange]
         raise TargetError(
             f"{len(strange)} of {len(folders)} folders are not among the model's classes: "
-            f"{first_few(shown)}",
+            f"{first_few(shown)}.",
             where=where,
-            hint=f"say which classes they are with {_MAP}, or use --labels none",
+            hint=f"Say which classes they are with {_MAP}, or use --labels none.",
         )
     if all(map(is_number, folders)):
         return _by_number(folders, classes)
@@ -130,7 +130,9 @@ def _find_all(folders: Sequence[str], table: NameTable, where: str) -> dict[str,
             position = table.find(name)
         except ValueError as error:
             raise TargetError(
-                str(error), where=where, hint=f"say which one with {_MAP}: {one_line(name)},INDEX"
+                f"A folder has no class: {error}.",
+                where=where,
+                hint=f"Say which one with {_MAP}: {one_line(name)},INDEX.",
             ) from error
         if position is not None:
             found[name] = position

@@ -30,25 +30,25 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
     p = preprocessing
     if p.channels not in (1, 3) or len(p.std) != p.channels:
         raise UsageError(
-            f"a picture has 1 or 3 channels; mean has {p.channels} values, std has {len(p.std)}",
+            f"A picture has 1 or 3 channels; mean has {p.channels} values, std has {len(p.std)}.",
             where=p.source,
-            hint="give as many values for --mean as for --std: 1 for gray, 3 for RGB",
+            hint="Give as many values for --mean as for --std: 1 for gray, 3 for RGB.",
         )
     if min(p.std) <= 0:
-        raise UsageError(f"std {p.std} is not positive", where=p.source, hint="mend --std")
+        raise UsageError(f"--std {p.std} is not positive.", where=p.source, hint="Mend --std.")
     if min(p.size) < 1:
-        raise UsageError(f"image size {p.size} is empty", where=p.source, hint="mend --img-size")
+        raise UsageError(f"Image size {p.size} is empty.", where=p.source, hint="Mend --img-size.")
     if not 0 < p.crop_pct <= 1:
         raise UsageError(
-            f"crop share {p.crop_pct} is not above 0 and at most 1",
+            f"Crop share {p.crop_pct} is not above 0 and at most 1.",
             where=p.source,
-            hint="mend --crop-pct, e.g. --crop-pct 0.875",
+            hint="Mend --crop-pct, e.g. --crop-pct 0.875.",
         )
     if p.interpolation not in INTERPOLATIONS:
         raise UsageError(
-            f"unknown interpolation {p.interpolation!r}",
+            f"Unknown interpolation {p.interpolation!r}.",
             where=p.source,
-            hint=f"--interpolation {' or '.join(INTERPOLATIONS)}",
+            hint=f"Give --interpolation {' or '.join(INTERPOLATIONS)}.",
         )
 
 

@@ -52,16 +52,16 @@ class Intake:
         more = f"; and {bad - 3} more" if bad > 3 else ""
         if not self.pictures:
             raise TargetError(
-                f"none of {total} pictures can be read ({first}{more})",
+                f"None of {total} pictures can be read ({first}{more}).",
                 where=where,
-                hint="give a folder of intact pictures",
+                hint="Give a folder of intact pictures.",
             )
         share = isinstance(max_bad, float)
         # Divided, not multiplied: 0.29 * 100 is less than 29.
         if (bad / total if share else bad) > max_bad:
             raise TargetError(
                 f"{bad} of {total} pictures cannot be read, more than "
-                f"{f'{max_bad:.1%}' if share else max_bad} ({first}{more})",
+                f"{f'{max_bad:.1%}' if share else max_bad} ({first}{more}).",
                 where=where,
-                hint=f"mend or remove them, or allow for them with --max-bad {bad}",
+                hint=f"Mend or remove them, or allow for them with --max-bad {bad}.",
             )

@@ -78,9 +78,9 @@ def _from_file(
     file = Path(request.mode)
     if not file.is_file():
         raise TargetError(
-            "there is no such file of labels",
+            "There is no such file of labels.",
             where=request.mode,
-            hint="--labels takes auto, none or a CSV file with the header path,label",
+            hint="--labels takes auto, none or a CSV file with the header path,label.",
         )
     read = read_labels_file(file, pictures, request.root, classes)
     names = classes.names.names if classes.names is not None else None
@@ -110,17 +110,19 @@ def _classes(request: LabelRequest) -> tuple[Classes, tuple[str, ...]]:
     if read.names is not None:
         if count is not None and len(read.names) != count:
             raise TargetError(
-                f"the class map names {len(read.names)} classes, the model has {count} outputs",
+                f"The class map names {len(read.names)} classes, the model has {count} outputs.",
                 where=where,
-                hint="write one name for each output, in the order of the outputs",
+                hint="Write one name for each output, in the order of the outputs.",
             )
         return _known(read.names, count), ()
     known = _known(names, count)
     try:
         mapped = {folder: known.index(name) for folder, name in read.pairs}
     except ValueError as error:
-        hint = "give class names of the model, or indices from 0"
-        raise TargetError(str(error), where=where, hint=hint) from error
+        hint = "Give class names of the model, or indices from 0."
+        raise TargetError(
+            f"The class map cannot be used: {error}.", where=where, hint=hint
+        ) from error
     return Classes(known.count, known.names, mapped), notes
 
 

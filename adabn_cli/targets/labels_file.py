@@ -12,7 +12,7 @@ from adabn_cli.targets.class_map import csv_rows, read_text
 from adabn_cli.targets.class_names import Classes
 from adabn_cli.targets.printable import one_line
 
-_HEADER = "the header names the columns path and label; paths are relative to the target"
+_HEADER = "Name the columns path and label in the header; paths are relative to the target."
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ def read_labels_file(
     try:
         labels, strays = _parse(read_text(file), set(pictures), classes)
     except ValueError as error:
-        raise TargetError(str(error), where=str(file), hint=_HEADER) from error
+        raise TargetError(
+            f"The labels cannot be used: {error}.", where=str(file), hint=_HEADER
+        ) from error
     if pictures and not labels:
         raise TargetError(
-            f"it labels no picture of the target, such as {one_line(pictures[0])}",
+            f"The file labels no picture of the target, such as {one_line(pictures[0])}.",
             where=str(file),
             hint=_HEADER,
         )

@@ -79,7 +79,7 @@ class PixelStore:
 
 def _no_space(error: OSError) -> TargetError:
     return TargetError(
-        f"the decoded pictures cannot be kept on disk: {error.strerror}",
+        f"The decoded pictures cannot be kept on disk: {error.strerror}.",
         where=tempfile.gettempdir(),
-        hint="set TMPDIR to a larger disk, or use fewer pictures with --max-images",
+        hint="Set TMPDIR to a larger disk, or use fewer pictures with --max-images.",
     )

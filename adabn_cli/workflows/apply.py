@@ -30,6 +30,8 @@ def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: 
         raise UsageError(
             "The input file is never overwritten.", where=str(out), hint="Give another -o."
         )
+    if out.is_dir():
+        raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
     if out.exists() and not force:
         raise UsageError(
             "The output file exists.", where=str(out), hint="Give another -o, or --force."

@@ -142,13 +142,13 @@ def _parsed(expression: str) -> tuple[str, str, float, bool]:
     if measure not in _MEASURES:
         near = get_close_matches(measure or expression, _MEASURES, n=1)
         raise UsageError(
-            f"--fail-on {expression}: no such measure.",
+            f"--fail-on {expression} names no measure.",
             hint=f"Did you mean {near[0]}?" if near else f"Measures: {', '.join(_MEASURES)}.",
         )
     if sign is None:
         if measure not in _ALONE:
             raise UsageError(
-                f"--fail-on {expression}: a limit is missing.",
+                f"--fail-on {expression} lacks a limit.",
                 hint=f"Write {measure}>LIMIT or {measure}<LIMIT.",
             )
         return measure, *_ALONE[measure], False
@@ -156,7 +156,7 @@ def _parsed(expression: str) -> tuple[str, str, float, bool]:
         limit = float(number or "")
     except ValueError as error:
         raise UsageError(
-            f"--fail-on {expression}: {number} is not a number.", hint=f"Write {measure}{sign}0.5"
+            f"--fail-on {expression}: {number} is not a number.", hint=f"Write {measure}{sign}0.5."
         ) from error
     return measure, sign, limit / 100 if unit else limit, bool(unit)
 

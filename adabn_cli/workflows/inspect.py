@@ -41,7 +41,7 @@ def inspect(request: ModelRequest) -> Inspection:
             raise
         return base.model_copy(
             update={
-                "architecture_problem": " ".join(str(error).splitlines()[:2]),
+                "architecture_problem": f"{error.what} {error.hint}",
                 "sites": sites_by_name(checkpoint.entries),
             }
         )

@@ -30,7 +30,7 @@ def write_predictions(
     def name(index: int) -> str:
         if index < 0:
             return ""
-        return classes[index] if classes else str(index)
+        return classes[index] if classes and index < len(classes) else str(index)
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

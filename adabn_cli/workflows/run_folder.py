@@ -32,7 +32,13 @@ def _word(text: str) -> str:
 
 
 def require_free(folder: Path, *, force: bool) -> None:
-    """Raises UsageError where the folder exists and is not to be replaced."""
+    """Raises UsageError where the folder exists and is not to be replaced.
+
+    Raises InputError where it could not be made: better now than after the work.
+    """
+    beside = next(path for path in folder.absolute().parents if path.exists())
+    if not (beside.is_dir() and os.access(beside, os.W_OK | os.X_OK)):
+        raise _cannot_be_written(folder, f"{beside} takes no files")
     if folder.exists() and not folder.is_dir():
         raise UsageError("The output is a file.", where=str(folder), hint="Give a folder to -o.")
     if not folder.exists() or not any(folder.iterdir()):
@@ -57,36 +63,41 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
     On an exception nothing stays, and a run that was there before is as it was.
     """
+    folder = folder.resolve()  # "." and links have no name of their own to write beside.
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise InputError(
-            f"The run cannot be written: {error.strerror}.",
-            where=str(folder),
-            hint="Give a folder that can be written to -o.",
-        ) from error
+        raise _cannot_be_written(folder, str(error.strerror)) from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         _replace(temporary, folder)
     except OSError as error:
-        raise InputError(
-            f"The run cannot be written: {error.strerror}.",
-            where=str(folder),
-            hint="Make room there, or give another folder to -o.",
-        ) from error
+        raise _cannot_be_written(folder, str(error.strerror)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cannot_be_written(folder: Path, why: str) -> InputError:
+    return InputError(
+        f"The run cannot be written: {why}.",
+        where=str(folder),
+        hint="Give a folder with room, that can be written to, to -o.",
+    )
 
 
 def _replace(new: Path, folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         new.replace(folder)  # An empty folder gives way to a rename.
         return
-    with tempfile.TemporaryDirectory(prefix=".adabn-old-", dir=folder.parent) as old:
-        folder.replace(Path(old) / "run")
-        new.replace(folder)
+    with tempfile.TemporaryDirectory(prefix=".adabn-old-", dir=folder.parent) as beside:
+        old = folder.replace(Path(beside) / "run")
+        try:
+            new.replace(folder)
+        except BaseException:
+            old.replace(folder)
+            raise
 
 
 def _umask() -> int:
@@ -97,7 +108,8 @@ def _umask() -> int:
 
 def newest_run() -> Path:
     """The run folder written last under `adabn-runs/`. Raises UsageError where there is none."""
-    runs = [path.parent for path in RUNS.glob("*/run.json")]
+    # Hidden folders are runs that are being written, or were when the machine stopped.
+    runs = [file.parent for file in RUNS.glob("*/run.json") if file.parent.name[0] != "."]
     if not runs:
         raise UsageError(
             "There is no run here yet.",
@@ -122,8 +134,16 @@ def read_record(path: Path) -> Record:
         return Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if place == "schema_version":
+            raise InputError(
+                f"The run is of schema version {first['input']}; "
+                f"this adabn reads version {SCHEMA_VERSION}.",
+                where=str(file),
+                hint="Read it with the adabn that wrote it, or run `adabn adapt` again.",
+            ) from error
         raise InputError(
-            f"This is not a run record of schema version {SCHEMA_VERSION}.",
-            where=f"{file}: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}",
+            "This is not the record of a run.",
+            where=f"{file}: {place or 'JSON'}: {first['msg']}",
             hint="Give the run.json that `adabn adapt` wrote.",
         ) from error

@@ -195,7 +195,7 @@ def verdict_part(change: ChangePart) -> VerdictPart:
     low, high = (100 * side for side in change.interval)
     figures = (
         f"accuracy {100 * change.accuracy:+.1f} points, "
-        f"95% interval {low:+.1f} to {high:+.1f}, {change.n} labelled images"
+        f"95% interval {low:+.1f} to {high:+.1f}, {change.n:,} labelled images"
     )
     if low > 0:
         return VerdictPart(outcome="help", basis="labels", sentence=f"Adapting helps: {figures}.")

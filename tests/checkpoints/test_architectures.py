@@ -226,7 +226,7 @@ def test_timm_that_is_not_installed_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UsageError, match="not installed") as caught:
         build_architecture("timm:resnet18", {}, {})
-    assert caught.value.hint == 'pip install "adabn[timm]"'
+    assert caught.value.hint == 'Run pip install "adabn[timm]".'
 
 
 def small() -> nn.Module:

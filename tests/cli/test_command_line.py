@@ -1,0 +1,117 @@
+"""What the command line is: its words, what it imports, and that pipes get plain text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from adabn_cli.cli.app import app
+
+_MODEL = "--arch --arch-args --weights --trust-pickle --debug"
+_SCORED = (
+    f"{_MODEL} --output --device --img-size --mean --std --crop-pct --interpolation --labels "
+    "--class-map --batch-size --workers --max-images --max-bad --seed --json --quiet"
+)
+_OPTIONS = {
+    "adapt": f"{_SCORED} --target --eval --engine --layers --prior --alpha --verify --out --force "
+    "--dry-run",
+    "report": "--fail-on --sites --json --quiet --debug",
+    "inspect": f"{_MODEL} --json",
+    "evaluate": f"{_SCORED} --data --pack",
+    "apply": f"{_MODEL} --out --revert --force --json --quiet",
+    "demo": "--json --quiet --debug",
+}
+
+
+def _adabn(*arguments, **environment):
+    clean = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "CI")}
+    return subprocess.run(
+        [sys.executable, "-m", "adabn_cli", *map(str, arguments)],
+        env=clean | environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_commands_and_options_are_these():
+    import typer
+
+    group = typer.main.get_command(app)
+    found = {
+        name: {
+            parameter.opts[0]
+            for parameter in command.params
+            if parameter.param_type_name == "option" and parameter.name != "help"
+        }
+        for name, command in group.commands.items()
+    }
+    assert found == {name: set(options.split()) for name, options in _OPTIONS.items()}
+
+
+@pytest.mark.parametrize("arguments", ["['--help']", "['adapt', '--help']", "['report', RUN]"])
+def test_help_and_report_do_not_import_torch(sample_run, arguments):
+    program = (
+        f"RUN = {str(sample_run)!r}\nimport sys\nfrom adabn_cli.cli.boundary import run\n"
+        f"assert run({arguments}) == 0\nassert not {{'torch', 'numpy', 'PIL'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+
+def test_help_takes_less_than_half_a_second():
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert _adabn("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("variable", ["GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "CI"])
+def test_pipes_get_no_escape_codes(sample_run, variable):
+    for arguments in (["adapt", "--help"], ["report", sample_run], ["report", "--nonsense"]):
+        done = _adabn(*arguments, **{variable: "1"})
+        assert done.stdout or done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_can_be_written(sample_run, encoding):
+    for arguments in (["--help"], ["adapt", "--help"], ["report", sample_run], ["report", "–.ü"]):
+        done = _adabn(*arguments, PYTHONIOENCODING=encoding)
+        assert done.returncode == (3 if "–.ü" in arguments else 0), done.stderr
+        (done.stdout + done.stderr).decode(encoding)
+    if encoding == "ascii":
+        assert b"36.8-41.3%" in _adabn("report", sample_run, PYTHONIOENCODING=encoding).stdout
+
+
+def test_a_reader_that_leaves_changes_no_exit_code(sample_run):
+    gates = [word for _ in range(400) for word in ("--fail-on", "accuracy_after<0.99")]
+    for arguments, code in ((["adapt", "--help"], 0), (["report", sample_run, *gates], 1)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "adabn_cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        process.stdout.close()
+        error = process.stderr.read()
+        process.stderr.close()
+        assert (process.wait(60), error) == (code, b"")
+
+
+def test_the_version_is_told(command):
+    from adabn_cli import __version__
+
+    assert command("--version").out == f"adabn {__version__}\n"
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(command):
+    done = command("report", "\x1b[31mred\x1b[0m\r\n[bold]\u202eback")
+    assert done.code == 3
+    assert not set("\x1b\r\u202e") & set(done.err)
+    assert "[bold]" in done.err
+    assert len(done.err.splitlines()) == 3
