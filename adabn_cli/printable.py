@@ -1,6 +1,9 @@
-"""Names as one line of text that a terminal shows and does not obey. Opens no file."""
+"""Names as text that a terminal shows and does not obey. Opens no file."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterable
 
 
 def one_line(text: str) -> str:
@@ -12,3 +15,18 @@ def one_line(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def valid_text(name: str | os.PathLike[str]) -> str:
+    """The name as valid Unicode: bytes on disk that are no UTF-8 are escaped.
+
+    Python reads them as lone surrogates, which no UTF-8 file can be written with.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def first_few(names: Iterable[str], most: int = 5) -> str:
+    """The first names on one line, and how many more there are."""
+    shown = [one_line(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

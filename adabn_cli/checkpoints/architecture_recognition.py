@@ -29,6 +29,7 @@ from adabn_cli.checkpoints.model_libraries import (
 from adabn_cli.errors import ModelError, UsageError
 
 _NEAREST = 3
+_NO_STATISTICS = " No entry is a normalizer's statistics: there is nothing to adapt in them."
 _TOLERANCE = 1e-4
 
 
@@ -47,9 +48,10 @@ def recognise_architecture(
     confirmed = _fitting(_claims(claimed), shapes)
     fitting = confirmed or _fitting(index.names(shapes), shapes)
     if not fitting:
+        statistics = "" if any(key.endswith("running_mean") for key in entries) else _NO_STATISTICS
         raise ModelError(
-            "The weights fit no architecture that is known here.",
-            where=f"nearest: {', '.join(_nearest(index, shapes))}",
+            f"The weights fit no architecture that is known here.{statistics}",
+            where=f"Nearest: {'; '.join(_nearest(index, shapes))}",
             hint="Name it with --arch (package.module:CALLABLE or path/to/file.py:CALLABLE).",
         )
     likely, unlikely = _by_published_weights(list(fitting))
@@ -195,7 +197,7 @@ def _nearest(index: ArchitectureIndex, shapes: Shapes) -> list[str]:
         built = _built(name, shapes)
         if built is not None:
             differences = _differences(built, shapes)
-            lines.append((differences.count, f"{name} ({differences})"))
+            lines.append((differences.count, f"{name} ({differences.listed(1)})"))
         if len(lines) == _NEAREST:
             break
     return [line for _, line in sorted(lines)]

@@ -266,14 +266,15 @@ class Differences:
         """How many entries differ."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
-    def __str__(self) -> str:
+    def listed(self, shown: int = _SHOWN) -> str:
+        """How many entries differ in which way, each with the first `shown` of them."""
         lists = {
             "missing": self.missing,
             "unexpected": self.unexpected,
             "of another shape": self.misshapen,
         }
         return "; ".join(
-            f"{len(keys)} {what}: {', '.join(keys[:_SHOWN])}{', …' if len(keys) > _SHOWN else ''}"
+            f"{len(keys)} {what}: {', '.join(keys[:shown])}{', …' if len(keys) > shown else ''}"
             for what, keys in lists.items()
             if keys
         )
@@ -290,7 +291,7 @@ def load_entries(module: nn.Module, entries: Mapping[str, Tensor], where: str) -
     differences = Differences.between(shapes_of(tensors), shapes_of(entries))
     if differences.count:
         raise ModelError(
-            f"The weights do not fit the architecture: {differences}.",
+            f"The weights do not fit the architecture: {differences.listed()}.",
             where=where,
             hint="Name another with --arch, or its sizes with --arch-args num_classes=10.",
         )

@@ -61,7 +61,8 @@ def lay_out(path: Path) -> PickledFile:
             if f"{prefix}/byteorder" in archive.namelist():
                 little = archive.read(f"{prefix}/byteorder") == b"little"
                 unpatchable = unpatchable or ("" if little else "it is big-endian")
-        same = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") == pickled
+        with path.open("rb") as file:  # A path that is no UTF-8 cannot be passed by name.
+            same = torch._C.PyTorchFileReader(file).get_record("data.pkl") == pickled
     except _DAMAGE as error:
         raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
     if not same:

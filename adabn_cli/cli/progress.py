@@ -49,6 +49,7 @@ def _bars() -> Iterator[Tell]:
         TextColumn("{task.description:<26}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -57,8 +58,10 @@ def _bars() -> Iterator[Tell]:
 
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total, rate="")
+            speed = bars.tasks[tasks[stage]].speed
+            rate = f"{speed:.3g}/s" if speed else ""
+            bars.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield tell
 

@@ -219,8 +219,8 @@ def _mean(divergence: DivergencePart | None) -> str:
 
 def _residual(residual: ResidualPart) -> RenderableType:
     return note(
-        f"residual: mean {number(residual.max_mean, 2)} of a standard deviation, "
-        f"log variance {number(residual.max_log_variance, 2)} (worst at {residual.site})"
+        f"residual: means off by {number(residual.max_mean, 2)} standard deviations, "
+        f"log variances by {number(residual.max_log_variance, 2)} (worst at {residual.site})"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
-from adabn_cli.targets.printable import one_line
+from adabn_cli.printable import one_line
 
 _HINT = "Write a .txt (a class a line), .json (list or object) or .csv (folder,class)."
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adabn_cli.targets.printable import one_line
+from adabn_cli.printable import one_line
 
 
 class NameTable:

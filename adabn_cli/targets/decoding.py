@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from adabn_cli.model import Preprocessing
+from adabn_cli.printable import one_line
 from adabn_cli.targets.framing import Pixels, frame
 from adabn_cli.targets.picture_formats import picture_formats
-from adabn_cli.targets.printable import one_line
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 2 to 8 are the other seven ways to hold a camera.
 

@@ -22,13 +22,13 @@ from torch import Tensor
 from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.model import Preprocessing
+from adabn_cli.printable import one_line
 from adabn_cli.targets.decoding import Decoded, Unreadable, decode
 from adabn_cli.targets.framing import check_preprocessing
 from adabn_cli.targets.intake import Intake
 from adabn_cli.targets.listing import FoundPicture, Listing, SkippedPicture, list_pictures
 from adabn_cli.targets.picture_formats import picture_suffixes
 from adabn_cli.targets.pixel_store import PixelStore
-from adabn_cli.targets.printable import one_line
 
 # More in flight than workers, so that one slow picture does not leave the others idle.
 _IN_FLIGHT = 4
@@ -73,6 +73,12 @@ class Target:
     request: TargetRequest
     pixels_NHWC: Tensor = field(repr=False)
     kind: str = "folder"
+
+    def spread(self, most: int) -> Tensor:
+        """At most that many pictures, evenly spread over all of them, as one batch."""
+        chosen = torch.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures)))
+        pixels = self.pixels_NHWC[chosen.round().long()]
+        return next(iter(PictureBatches(pixels, self.request.preprocessing, most)))
 
     def batches(self) -> Batches:
         """The pictures as float32 [n, C, H, W], normalized; channels_last where C > 1."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adabn_cli.errors import TargetError
+from adabn_cli.printable import first_few, one_line
 from adabn_cli.targets.class_names import Classes, NameTable, is_number
-from adabn_cli.targets.printable import first_few, one_line
 
 _MAP = "--class-map FILE"
 

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from adabn_cli.errors import TargetError
+from adabn_cli.printable import one_line
 from adabn_cli.targets.decoding import Decoded, Unreadable
 from adabn_cli.targets.listing import SkippedPicture
 from adabn_cli.targets.pixel_store import PixelStore
-from adabn_cli.targets.printable import one_line
 
 
 class Intake:

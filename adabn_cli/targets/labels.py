@@ -93,7 +93,8 @@ def _labels(
     notes: tuple[str, ...],
     classes: tuple[str, ...] | None,
 ) -> Labels:
-    return Labels(np.array(indices, dtype=np.int64), source, notes, classes)
+    sentences = tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
+    return Labels(np.array(indices, dtype=np.int64), source, sentences, classes)
 
 
 def _classes(request: LabelRequest) -> tuple[Classes, tuple[str, ...]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
+from adabn_cli.printable import first_few, one_line
 from adabn_cli.targets.class_map import csv_rows, read_text
 from adabn_cli.targets.class_names import Classes
-from adabn_cli.targets.printable import one_line
 
 _HEADER = "Name the columns path and label in the header; paths are relative to the target."
 
@@ -47,7 +47,7 @@ def read_labels_file(
     # Pictures that are there were not drawn or not readable, which is told elsewhere.
     absent = [path for path in strays if not _is_there(root / path)]
     if absent:
-        notes.append(f"{len(absent)} labels are for pictures not there: {one_line(absent[0])}, ...")
+        notes.append(f"{len(absent)} labels are for pictures not there: {first_few(absent)}")
     unknown = len(pictures) - len(labels)
     if unknown:
         notes.append(f"{unknown} of {len(pictures)} pictures have no label in {file.name}")

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adabn_cli.printable import valid_text
 from adabn_cli.targets.picture_formats import picture_suffixes
-from adabn_cli.targets.printable import valid_text
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 from adabn_cli.workflows.scoring import score
 
+# Enough for the first site's mean and variance; a first batch would be of a single class.
+_SUSPECT_IMAGES = 64
+
 
 @dataclass(frozen=True)
 class AdaptRequest:
@@ -111,8 +114,8 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
             request.target, opened.model, preprocessing, request.pictures, progress
         )
     installer = Installer(opened.model, request.adaptation, pictures.images)
-    first = next(iter(pictures.target.batches()))
-    suspicion = suspect_preprocessing(opened.model, first, installer, preprocessing)
+    some = pictures.target.spread(_SUSPECT_IMAGES)
+    suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
     warnings = (*opened.notes, *pictures.labels.notes, *([suspicion] if suspicion else []))
     return Job(
         request, started, folder, stages, opened, preprocessing, pictures, installer, warnings
@@ -165,7 +168,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         },
         images=pictures.images,
     )
-    with job.stages.stage("write"), written_whole(job.folder) as folder:
+    with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
         model.save(folder / f"model{request.model.path.suffix}")
         (folder / "pack.safetensors").write_bytes(pack.as_bytes())
         write_predictions(

@@ -19,6 +19,7 @@ from adabn_cli.checkpoints.opening import OpenedModel
 from adabn_cli.fingerprint import fingerprint
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, Preprocessing
+from adabn_cli.printable import valid_text
 from adabn_cli.record import (
     FixedLayerPart,
     HeldOutPart,
@@ -62,7 +63,7 @@ def model_part(opened: OpenedModel, preprocessing: Preprocessing) -> ModelPart:
     checkpoint = opened.checkpoint
     return live_model_part(opened.model).model_copy(
         update={
-            "path": str(checkpoint.path),
+            "path": valid_text(checkpoint.path),
             "format": checkpoint.format,
             "sha256": checkpoint.sha256,
             "trusted_pickle": checkpoint.trusted_pickle,
@@ -76,7 +77,7 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
     """A folder of pictures."""
     target = pictures.target
     return TargetPart(
-        path=str(target.path),
+        path=valid_text(target.path),
         kind=target.kind,
         images=pictures.images,
         fingerprint=target.fingerprint,
@@ -106,7 +107,7 @@ def held_out_part(pictures: ScoredPictures, before: Scores, after: Scores) -> He
     """The comparison on pictures that were not adapted to."""
     labels_N = pictures.labels_N
     return HeldOutPart(
-        path=str(pictures.target.path),
+        path=valid_text(pictures.target.path),
         images=pictures.images,
         before=scores_part(before, labels_N),
         after=scores_part(after, labels_N),
@@ -124,7 +125,7 @@ def run_part(started: str, stages: Stages, device: str, folder: Path | None) -> 
         device=device,
         versions={"adabn": __version__, "python": platform.python_version(), **_versions()},
         peak_memory_bytes=_peak_memory_bytes(),
-        folder=str(folder) if folder else None,
+        folder=valid_text(folder) if folder else None,
     )
 
 

@@ -58,10 +58,11 @@ def require_free(folder: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
+def written_whole(folder: Path, *, force: bool) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when all is written.
 
-    On an exception nothing stays, and a run that was there before is as it was.
+    On an exception nothing stays, and a run that was there before is as it was. Raises UsageError
+    where another run took the name meanwhile and is not to be replaced.
     """
     folder = folder.resolve()  # "." and links have no name of their own to write beside.
     try:
@@ -71,6 +72,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         raise _cannot_be_written(folder, str(error.strerror)) from error
     try:
         yield temporary
+        require_free(folder, force=force)
         temporary.chmod(0o777 & ~_umask())
         _replace(temporary, folder)
     except OSError as error:

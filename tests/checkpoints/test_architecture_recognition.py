@@ -149,7 +149,7 @@ def test_a_near_miss_lists_the_nearest_and_what_differs() -> None:
         recognise_architecture(entries)
     nearest = caught.value.where
     assert nearest.startswith(
-        "nearest: torchvision:mobilenet_v2 "
+        "Nearest: torchvision:mobilenet_v2 "
         "(1 missing: classifier.1.bias; 1 unexpected: extra.weight)"
     )
     assert nearest.count(":mobile") >= 1

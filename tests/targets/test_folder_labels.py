@@ -34,7 +34,7 @@ def labels(
     assert read.indices_N.dtype == "int64"
     assert read.indices_N.shape == (len(pictures),)
     assert (read.source is None) == (read.indices_N < 0).all()
-    assert read.source is not None or any(note.startswith("unlabeled: ") for note in read.notes)
+    assert read.source is not None or any(note.startswith("Unlabeled: ") for note in read.notes)
     return read
 
 
@@ -108,7 +108,7 @@ def test_pictures_without_folders_are_unlabeled(tmp_path):
 def test_pictures_beside_the_folders_have_no_label(tmp_path):
     read = labels(tmp_path, make(tmp_path, "a/x.png", "b/x.png", "stray.png"), ["a", "b"])
     assert list(read.indices_N) == [0, 1, -1]
-    assert "1 pictures lie beside the class folders and have no label" in read.notes
+    assert "1 pictures lie beside the class folders and have no label." in read.notes
 
 
 def test_folders_within_a_class_folder_belong_to_it(tmp_path):

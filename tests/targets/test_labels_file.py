@@ -55,14 +55,15 @@ def test_a_class_map_applies_to_labels_too(root):
 def test_pictures_without_a_label_are_unknown_and_counted(root):
     read = labels(root, "path,label\na.png,0\nb/c.png,\n", n_outputs=2)
     assert list(read.indices_N) == [0, -1, -1]
-    assert read.notes == ("2 of 3 pictures have no label in x.csv",)
+    assert read.notes == ("2 of 3 pictures have no label in x.csv.",)
 
 
 def test_labels_of_pictures_not_there_are_counted(root):
     (root / "undrawn.png").touch()
     rows = "a.png,0\nb/c.png,0\nd.png,0\ngone.png,1\nundrawn.png,1\n" + "x" * 300 + ".png,1\n"
     read = labels(root, "path,label\n" + rows, n_outputs=2)
-    assert read.notes == ("2 labels are for pictures not there: gone.png, ...",)
+    missing = f"gone.png, {'x' * 300}.png"
+    assert read.notes == (f"2 labels are for pictures not there: {missing}.",)
 
 
 def test_the_same_label_twice_is_no_error(root):

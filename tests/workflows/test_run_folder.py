@@ -24,13 +24,13 @@ def _here(monkeypatch, tmp_path):
 
 
 def _write(folder: Path, text: str) -> None:
-    with written_whole(folder) as temporary:
+    with written_whole(folder, force=True) as temporary:
         (temporary / "run.json").write_text(text)
 
 
 def test_nothing_stays_of_a_run_that_fails():
     def stopped():
-        with written_whole(Path("runs/run")) as temporary:
+        with written_whole(Path("runs/run"), force=True) as temporary:
             (temporary / "run.json").write_text("half")
             raise KeyboardInterrupt
 
