@@ -33,7 +33,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "workflows": WORDS | RULES | PARTS | {"record"},
     "renderers": SPEECH | {"record"},
     "cli": WORDS | RULES | PARTS | {"record", "renderers", "workflows"},
-    "__init__": {"record", "torchvision_import", "workflows"},
+    "__init__": {"normalizers", "record", "torchvision_import", "workflows"},
     "__main__": {"cli"},
 }
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: Kind of a site -> the module with its rule; the first kind whose tensors a layer holds is its.
 NORMALIZERS = {
     "batch_norm": "adabn_cli.normalizers.batch_norm",
+    "batch_renorm": "adabn_cli.normalizers.batch_renorm",
+    "norm_prop_input": "adabn_cli.normalizers.norm_prop_input",
+    # Last: whatever holds a running mean and nothing that the kinds above know.
+    "mean_only_batch_norm": "adabn_cli.normalizers.mean_only_batch_norm",
 }
 
 

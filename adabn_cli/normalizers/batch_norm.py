@@ -18,9 +18,8 @@ HOLDS = {"mean": "running_mean", "var": "running_var"}
 
 
 def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-    """The stored statistics, [C] each."""
-    mean_C = state[site.keys["mean"]].flatten()
-    var_C = state[site.keys["var"]].flatten()
+    """A copy of the stored statistics, [C] each."""
+    mean_C, var_C = (state[site.keys[role]].flatten().double().clone() for role in ("mean", "var"))
     return Moments.of_variance(1, mean_C, var_C)
 
 
