@@ -15,10 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adabn_cli.errors import UsageError
+from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Model, Site, entries_of, statistics_of
 from adabn_cli.moments import Moments, SiteMoments
 from adabn_cli.normalizers import normalizer
+from adabn_cli.printable import first_few
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ class Adaptation:
                 f"--alpha {self.alpha:g} is not a weight.",
                 hint="Give a number from 0 (source only) to 1 (target only).",
             )
-        if isinstance(self.prior, float | int) and not self.prior >= 0:
+        if self.prior is not None and self.prior != "auto" and not _is_count(self.prior):
             raise UsageError(
-                f"--prior {self.prior:g} is not a number of images.",
+                f"--prior {self.prior} is not a number of images.",
                 hint="Give 0 or more pseudo-images of source, or 'auto'.",
             )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether anything of the source is kept."""
+        return self.prior is not None or self.alpha is not None
 
     def target_moments(
         self, site: Site, source: Moments | None, measured: SiteMoments, images: int
@@ -59,7 +65,7 @@ class Adaptation:
         Means and variances are mixed linearly, as published: no between-means term.
         """
         target = measured.pixels
-        if source is None or (self.prior is None and self.alpha is None):
+        if source is None or not self.mixes:
             return target
         weight_C = self._weight_of_target(source, measured, site.eps, images)
         mean_C = weight_C * target.mean_C + (1 - weight_C) * source.mean_C
@@ -71,12 +77,17 @@ class Adaptation:
     ) -> Tensor:
         """Weight of the target in [0, 1], [C]."""
         if self.prior == "auto":
-            return trust(source, measured, eps)
-        weight = self.alpha if self.alpha is not None else images / (images + (self.prior or 0))
+            return trust(source, measured, eps, images)
+        seen = min(images, measured.images.count)
+        weight = self.alpha if self.alpha is not None else seen / (seen + (self.prior or 0))
         return torch.full_like(source.mean_C, weight)
 
 
-def trust(source: Moments, measured: SiteMoments, eps: float) -> Tensor:
+def _is_count(value: object) -> bool:
+    return isinstance(value, float | int) and value >= 0
+
+
+def trust(source: Moments, measured: SiteMoments, eps: float, images: int) -> Tensor:
     """How far each channel's target estimate can be trusted, [C] in [0, 1].
 
     The loss is the squared Wasserstein distance between Gaussians. An estimate from `n_eff` samples
@@ -86,10 +97,12 @@ def trust(source: Moments, measured: SiteMoments, eps: float) -> Tensor:
     target = measured.pixels
     std_t_C, std_s_C = (target.var_C + eps).sqrt(), (source.var_C + eps).sqrt()
     shift_C = (target.mean_C - source.mean_C) ** 2 + (std_t_C - std_s_C) ** 2
-    sampling_C = 1.5 * target.var_C / measured.effective_count_C  # inf below two images
+    sampling_C = 1.5 * target.var_C / measured.effective_count(images)  # inf below two images
     true_shift_C = (shift_C - sampling_C).clamp_min(0)
-    # 0 / 0 where a dead channel stays dead: nothing to choose between, keep the source.
-    return torch.nan_to_num(true_shift_C / (true_shift_C + sampling_C))
+    weight_C = torch.nan_to_num(true_shift_C / (true_shift_C + sampling_C))
+    # A channel that is silent on a few images has no spread that could be called known: a variance
+    # of 0 would amplify the next image that does reach it, 316 times at eps 1e-5.
+    return weight_C.masked_fill(target.dead_C, 0.0)
 
 
 def select_sites(sites: Sequence[Site], layers: Sequence[str]) -> frozenset[str]:
@@ -134,6 +147,12 @@ class Installer:
             if (believed := normalizer(site.kind).believed(site, state)) is not None
         }
         self.original = statistics_of(model)
+        if adaptation.mixes and (without := self.selected - self.source.keys()):
+            raise UsageError(
+                "--prior and --alpha mix in source statistics, and some sites store none to mix: "
+                f"{first_few(sorted(without), 3)}.",
+                hint="Leave --prior and --alpha out, or these sites (--layers '!SITE').",
+            )
 
     def wanted(self, site: Site, measured: SiteMoments) -> Moments:
         """The moments that belong at a selected site where `measured` was seen."""
@@ -142,7 +161,15 @@ class Installer:
 
     def install(self, site: Site, moments: Moments) -> None:
         """Makes the site normalize by `moments`. Raises ModelError where they do not fit it."""
-        entries = normalizer(site.kind).absorb(site, self.model.state(), moments)
+        state = self.model.state()
+        entries = normalizer(site.kind).absorb(site, state, moments)
+        for key, value in entries.items():
+            if not torch.isfinite(value.to(state[key].dtype)).all():
+                raise ModelError(
+                    f"{key}: A statistic is not finite in {state[key].dtype}.",
+                    where=self.model.architecture,
+                    hint="Look for broken pictures or an overflow in front of this layer.",
+                )
         self.model.load_state(entries)
 
     @contextmanager

@@ -24,14 +24,16 @@ class Fingerprint:
 
 def fingerprint(model: Model) -> Fingerprint:
     """The fingerprint of a model, the same before and after its statistics are replaced."""
-    statistics = {key for site in model.sites for key in site.keys.values()}
+    state = model.state()
+    # By address: a layer that is registered twice has its statistics under both names.
+    statistics = {state[key].data_ptr() for site in model.sites for key in site.keys.values()}
     sites = hashlib.sha256()
     for site in sorted(model.sites, key=lambda site: site.name):
         sites.update(f"{site.name}\t{site.channels}\n".encode())
     digests = sorted(
         _digest(tensor)
-        for key, tensor in model.state().items()
-        if key not in statistics and tensor.is_floating_point()
+        for tensor in state.values()
+        if tensor.data_ptr() not in statistics and tensor.is_floating_point()
     )
     return Fingerprint(sites.hexdigest(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
 

@@ -124,7 +124,7 @@ class Model(Protocol):
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries; values are cast to the dtype and shape that is there.
 
-        Raises ModelError for an unknown name, a wrong number of values, or one not finite.
+        Raises ModelError for an unknown name or a wrong number of values.
         """
 
     def save(self, path: Path) -> None:

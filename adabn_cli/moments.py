@@ -84,32 +84,27 @@ class SiteMoments:
         """Both parts together."""
         return SiteMoments(self.pixels.merge(other.pixels), self.images.merge(other.images))
 
-    @property
-    def standard_error_C(self) -> Tensor:
-        """Standard error of the mean, [C], in units of the activation; inf for fewer than 2 images.
+    def standard_error(self, images: int) -> Tensor:
+        """Standard error of the mean over so many images, [C], in units of the activation.
 
-        The variance between images is the unbiased one (ddof 1): that of two images is the
-        smallest that says anything.
+        inf for fewer than 2 images. The variance between images is the unbiased one (ddof 1). Where
+        a site was used several times, or an image came in several rows, there are more rows than
+        images, and no more knowledge for that.
         """
-        n = self.images.count
-        if n < 2:
+        rows = self.images.count
+        if min(rows, images) < 2:
             return torch.full_like(self.images.mean_C, torch.inf)
-        return (self.images.m2_C / (n - 1) / n).sqrt()
+        return (self.images.m2_C / (rows - 1) / min(rows, images)).sqrt()
 
-    @property
-    def effective_count_C(self) -> Tensor:
+    def effective_count(self, images: int) -> Tensor:
         """How many independent samples the mean is worth, [C]: var / standard_error^2.
 
         Zero for fewer than two images; never more than the positions that were counted.
         """
-        n = self.images.count
-        if n < 2:
-            return torch.zeros_like(self.images.mean_C)
-        error_C = self.standard_error_C
+        error_C = self.standard_error(images)
         worth_C = self.pixels.var_C / error_C**2
-        # Images that agree to the last bit say nothing against counting every position.
-        worth_C = torch.where(error_C > 0, worth_C, float(self.pixels.count))
-        return worth_C.clamp(max=float(self.pixels.count))
+        # 0 / 0 in a dead channel: its images agree, and are worth no more than their number.
+        return worth_C.nan_to_num(nan=float(images)).clamp(max=float(self.pixels.count))
 
 
 def measure(activation: Tensor) -> SiteMoments:

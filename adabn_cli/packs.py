@@ -55,6 +55,12 @@ class Pack:
 
 def read_pack(path: Path) -> Pack:
     """The pack in a file. Raises InputError where it is none."""
+    if not path.is_file():
+        raise InputError(
+            "There is no such pack.",
+            where=str(path),
+            hint="Give the pack.safetensors that `adabn adapt` wrote.",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})[_FORMAT])

@@ -5,11 +5,17 @@ Accuracies are fractions, times seconds, divergences nats. Knows no torch and no
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from math import isfinite
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+
+#: A figure, None where it is NaN or infinite: JSON has neither.
+Finite = Annotated[
+    float | None, BeforeValidator(lambda x: x if x is not None and isfinite(x) else None)
+]
 
 
 class _Part(BaseModel):
@@ -90,11 +96,12 @@ class MethodPart(_Part):
 
 
 class ScoresPart(_Part):
-    """The model's predictions on the target. Accuracy needs labels."""
+    """The model's predictions on `n` images, `labeled` of which have a label to be right about."""
 
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
     correct: int | None = None
+    labeled: int = 0
     confidence_mean: float | None = None
     entropy_mean: float | None = None
     predicted_histogram: tuple[int, ...] = ()
@@ -127,12 +134,15 @@ class ClassPart(_Part):
 
 
 class DivergencePart(_Part):
-    """Symmetric KL over the neurons of a site or of the model, dead ones left out."""
+    """Symmetric KL over the neurons of a site or of the model, dead ones left out.
 
-    mean: float
-    median: float
-    p95: float
-    max: float
+    A figure is None where it is not finite: a source variance of 0 with an eps of 0, say.
+    """
+
+    mean: Finite
+    median: Finite
+    p95: Finite
+    max: Finite
     max_channel: int | None = None
     max_site: str | None = None
     mean_over_sites: float | None = None
@@ -163,16 +173,20 @@ class SitePart(_Part):
 class ResidualPart(_Part):
     """What an independent eval pass of the adapted model finds beside its stored statistics."""
 
-    max_mean: float
-    max_log_variance: float
+    max_mean: Finite
+    max_log_variance: Finite
     site: str
 
 
 class VerdictPart(_Part):
-    """Whether adapting helped, and what that rests on."""
+    """Whether adapting helped, and what that rests on.
+
+    "labels" are those of the pictures that were adapted to (transductive); held-out ones, where
+    there are any, say more and come first.
+    """
 
     outcome: Literal["help", "harm", "cannot tell"]
-    basis: Literal["labels", "none"]
+    basis: Literal["labels", "held-out labels", "none"]
     sentence: str
 
 

@@ -38,7 +38,9 @@ def test_excluding_every_site_is_an_error() -> None:
         select_sites(SITES, ("!*",))
 
 
-@pytest.mark.parametrize("options", [{"prior": 1, "alpha": 0.5}, {"alpha": 1.5}, {"prior": -1}])
+@pytest.mark.parametrize(
+    "options", [{"prior": 1, "alpha": 0.5}, {"alpha": 1.5}, {"prior": -1}, {"prior": "Auto"}]
+)
 def test_settings_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Adaptation(**options)
@@ -69,11 +71,24 @@ def test_auto_trusts_a_large_shift_and_not_one_image() -> None:
     generator = torch.Generator().manual_seed(0)
     shift = torch.tensor([10.0, 0.0]).view(1, 2, 1, 1)
     many = measure(torch.randn(500, 2, 4, 4, generator=generator) + shift)
-    weight = trust(source, many, eps=1e-5)
+    weight = trust(source, many, eps=1e-5, images=500)
     assert weight[0] > 0.99
     assert weight[1] < 0.9
     one = measure(torch.randn(1, 2, 4, 4, generator=generator) + shift)
-    assert trust(source, one, eps=1e-5).tolist() == [0, 0]
+    assert trust(source, one, eps=1e-5, images=1).tolist() == [0, 0]
+
+
+def test_auto_learns_no_spread_from_a_silent_channel() -> None:
+    source = Moments.of_variance(1, torch.tensor([0.5]), torch.tensor([1.0]))
+    silent = measure(torch.zeros(2, 1, 4, 4))
+    assert trust(source, silent, eps=1e-5, images=2).tolist() == [0]
+
+
+def test_a_prior_counts_the_images_that_a_site_saw() -> None:
+    source = Moments.of_variance(1, torch.tensor([4.0]), torch.tensor([9.0]))
+    measured = measure(torch.zeros(2, 1, 3, 3))
+    mixed = Adaptation(prior=6).target_moments(SITE, source, measured, images=24)
+    assert mixed.mean_C.item() == pytest.approx(4 * 6 / 8)
 
 
 def test_auto_lies_nearer_to_the_truth_than_either_side_where_images_are_few() -> None:

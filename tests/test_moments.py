@@ -102,17 +102,25 @@ def test_standard_error_comes_from_the_spread_between_images() -> None:
     x = (levels + 0.01 * torch.randn(400, 1, 8, 8, generator=generator)).float()
     found = measure(x)
     expected = x.double().mean((2, 3)).std(0) / 20
-    torch.testing.assert_close(found.standard_error_C, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.standard_error(400), expected, rtol=1e-6, atol=0)
     # Pixels of an image say the same thing: 25,600 of them are worth about 400.
-    assert found.effective_count_C.item() == pytest.approx(400, rel=0.02)
+    assert found.effective_count(400).item() == pytest.approx(400, rel=0.02)
 
 
 def test_one_image_has_no_standard_error() -> None:
     found = measure(torch.randn(1, 2, 8, 8))
-    assert found.standard_error_C.tolist() == [float("inf")] * 2
-    assert found.effective_count_C.tolist() == [0, 0]
+    assert found.standard_error(1).tolist() == [float("inf")] * 2
+    assert found.effective_count(1).tolist() == [0, 0]
 
 
 def test_of_variance_gives_the_variance_back() -> None:
     var = torch.tensor([0.5, 2.0])
     assert Moments.of_variance(10, torch.zeros(2), var).var_C.tolist() == [0.5, 2.0]
+
+
+def test_several_rows_of_one_image_are_no_more_knowledge() -> None:
+    x = torch.randn(30, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    once, four_times = measure(x), measure(x.repeat(4, 1, 1, 1))
+    torch.testing.assert_close(
+        once.standard_error(30), four_times.standard_error(30), rtol=0.02, atol=0
+    )

@@ -104,5 +104,5 @@ def test_what_is_no_pack_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_pack_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a domain pack"):
+    with pytest.raises(InputError, match="no such pack"):
         read_pack(tmp_path / "none.safetensors")

@@ -105,7 +105,7 @@ def test_every_command_exits_as_readme_says(blocks: list[Block]) -> None:
 
 def test_every_line_of_output_in_readme_is_printed(blocks: list[Block]) -> None:
     lines = [(line, block.printed) for block in blocks for line in block.promised.splitlines()]
-    assert len(lines) > 30
+    assert len(lines) > 20
     for line, printed in lines:
         assert any(alike(line.split(), other.split()) for other in printed.splitlines()), line
 
@@ -135,7 +135,8 @@ def test_every_option_that_readme_names_is_one(capsys: pytest.CaptureFixture[str
     for command in ("adapt", "report", "evaluate", "apply", "inspect"):
         assert run([command, "--help"]) == 0
         helps += capsys.readouterr().out
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
+    ours = re.sub(r"python benchmarks.*", "", README)
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)):
         assert option in helps, option
 
 

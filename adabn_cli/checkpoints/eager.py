@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from adabn_cli.checkpoints.layers import (
     distinct_layers,
@@ -56,14 +55,26 @@ class EagerModel:
         self.architecture = self.architecture or type(self.module).__name__
         self.sites, self._layers, self.fixed = find_sites(self.module)
         self.input_channels = input_channels(self.module)
-        self._running = 0
-        self._in_training: list[nn.Module] = []
-        self._hooks: list[RemovableHandle] = []
+        self._state = _state_of(self.module)
         self._changed: set[str] = set()
+        self._running = 0
+        self._undo = ExitStack()
+
+    @property
+    def dtype(self) -> str:
+        """In which precision it computes, e.g. "float32"."""
+        like = first_floating(self.module)
+        return str(like.dtype if like is not None else torch.float32).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """Where it computes, e.g. "cpu" or "cuda:0"."""
+        like = first_floating(self.module)
+        return str(like.device) if like is not None else "cpu"
 
     def forward(self, images: Tensor) -> Outputs:
         """The logits of images [N, C, H, W]."""
-        with self._ready(), torch.inference_mode():
+        with self._ready(), torch.no_grad():
             return self._outputs(images)
 
     def suspended(self, images: Tensor) -> Suspended:
@@ -71,47 +82,33 @@ class EagerModel:
         with self._ready():
             call = suspend(lambda: self._outputs(images))
             try:
-                while (signal := call.advance()) is not None:
+                while True:
+                    signal = call.advance()
+                    if signal is None:
+                        return call.result
                     yield signal
-                return call.result
+                    del signal  # Or the activation would live through the stretch behind it.
             finally:
                 call.close()
 
-    def state(self) -> dict[str, Tensor]:
-        """All parameters and persistent buffers under every name they have."""
-        entries: dict[str, Tensor] = {}
-        for prefix, layer in named_layers(self.module):
-            persistent = {
-                name: buffer
-                for name, buffer in layer._buffers.items()
-                if name not in layer._non_persistent_buffers_set
-            }
-            for name, tensor in {**layer._parameters, **persistent}.items():
-                if tensor is not None:
-                    entries[f"{prefix}.{name}" if prefix else name] = tensor.detach()
-        return entries
+    def state(self) -> Mapping[str, Tensor]:
+        """All parameters and buffers under every name they have."""
+        return self._state
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries in place."""
-        state = self.state()
         for key, value in entries.items():
-            if key not in state:
+            held = self._state.get(key)
+            if held is None:
                 raise ModelError(f"The model has no entry {key!r}.", where=self.architecture)
-            if value.numel() != state[key].numel():
+            if value.numel() != held.numel():
                 raise ModelError(
-                    f"{key}: {value.numel()} values for {state[key].numel()} places.",
+                    f"{key}: {value.numel()} values for {held.numel()} places.",
                     where=self.architecture,
-                )
-            cast = value.reshape(state[key].shape).to(state[key])
-            if not torch.isfinite(cast).all():
-                raise ModelError(
-                    f"{key}: a statistic is not finite in {state[key].dtype}.",
-                    where=self.architecture,
-                    hint="Look for broken pictures or an overflow in front of this layer.",
                 )
             self._changed.add(key)
             with torch.no_grad():
-                state[key].copy_(cast)
+                held.copy_(value.reshape(held.shape))
 
     def save(self, path: Path) -> None:
         """Writes the file the module was read from, with the changed entries replaced."""
@@ -120,46 +117,56 @@ class EagerModel:
                 "This model was not read from a file, so there is no format to write.",
                 hint="Save it yourself: torch.save(model.state_dict(), path).",
             )
-        state = self.state()
         # By address: a layer that is registered twice has its entries under both names.
-        changed = {state[key].data_ptr() for key in self._changed}
-        self.write(path, {k: tensor for k, tensor in state.items() if tensor.data_ptr() in changed})
+        changed = {self._state[key].data_ptr() for key in self._changed}
+        self.write(path, {k: x for k, x in self._state.items() if x.data_ptr() in changed})
 
     def _outputs(self, images: Tensor) -> Outputs:
         like = first_floating(self.module)
         if like is not None:
-            images = images.to(device=like.device, dtype=like.dtype)
-        return pick_logits(self.module(images), self.output)
+            # A copy: some models normalize their input in place, and it is needed again.
+            images = images.to(device=like.device, dtype=like.dtype, copy=True)
+        logits = pick_logits(self.module(images), self.output)
+        return None if logits is None else logits.detach()
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
         """In eval mode with a hook at every site while any forward is under way."""
-        if self._running == 0:
-            self._prepare()
         self._running += 1
         try:
+            if self._running == 1:
+                self._prepare(self._undo)
             yield
         finally:
             self._running -= 1
             if self._running == 0:
-                self._restore()
+                self._undo.close()
 
-    def _prepare(self) -> None:
-        # Set the flags themselves: `train()` is overridden here and there to merge weights or to
-        # refuse, and would not put back a mix of modes.
-        self._in_training = [layer for _, layer in distinct_layers(self.module) if layer.training]
-        for layer in self._in_training:
-            layer.training = False
-        self._hooks = [
-            self._layers[site.name].register_forward_pre_hook(_signal_at(site), with_kwargs=True)
-            for site in self.sites
-        ]
+    def _prepare(self, undo: ExitStack) -> None:
+        """Registers with `undo` how each thing it changes is put back."""
+        for _, layer in distinct_layers(self.module):
+            # Set the flag itself: `train()` is overridden here and there to merge weights or to
+            # refuse, and would not put back a mix of modes.
+            if layer.training:
+                undo.callback(setattr, layer, "training", True)
+                layer.training = False
+            # A layer that was compiled in place runs as it was written: a compiled one cannot wait.
+            if layer._compiled_call_impl is not None:
+                undo.callback(setattr, layer, "_compiled_call_impl", layer._compiled_call_impl)
+                layer._compiled_call_impl = None
+        for site in self.sites:
+            layer = self._layers[site.name]
+            hook = layer.register_forward_pre_hook(_signal_at(site), with_kwargs=True)
+            undo.callback(hook.remove)
 
-    def _restore(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for layer in self._in_training:
-            layer.training = True
+
+def _state_of(module: nn.Module) -> dict[str, Tensor]:
+    entries: dict[str, Tensor] = {}
+    for prefix, layer in named_layers(module):
+        for name, tensor in {**layer._parameters, **layer._buffers}.items():
+            if tensor is not None:
+                entries[f"{prefix}.{name}" if prefix else name] = tensor.detach()
+    return entries
 
 
 def _signal_at(site: Site) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
@@ -180,7 +187,7 @@ def _activation(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Te
                     f"its {site.channels} channels belong in dimension 1.",
                     hint=f"Leave the layer as it is: --layers '!{site.name}'.",
                 )
-            return value
+            return value.detach()  # Some models take gradients inside their forward.
     raise ModelError(f"The layer {site.name} was called without a tensor.")
 
 
@@ -191,7 +198,13 @@ def pick_logits(outputs: Any, key: str | None) -> Outputs:
     tuple; None where there is none of these. Raises UsageError for a key that is not there.
     """
     if isinstance(outputs, Tensor):
+        if key is not None:
+            raise UsageError(
+                f"--output {key}: The model's output is one tensor.", hint="Leave out --output."
+            )
         return outputs
+    if hasattr(outputs, "_asdict"):  # A named tuple.
+        outputs = outputs._asdict()
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, Mapping | type):
         outputs = {f.name: getattr(outputs, f.name) for f in dataclasses.fields(outputs)}
     if isinstance(outputs, Mapping):
@@ -205,7 +218,7 @@ def pick_logits(outputs: Any, key: str | None) -> Outputs:
     if key is not None and not isinstance(named.get(key), Tensor):
         tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
         raise UsageError(
-            f"--output {key}: the model's output has no tensor of that name.",
+            f"--output {key}: The model's output has no tensor of that name.",
             hint=f"It has: {', '.join(tensors) or 'no tensor at all'}.",
         )
     names = defaults if key is None else (key,)

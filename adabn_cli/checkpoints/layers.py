@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
 from adabn_cli.normalizers import NORMALIZERS, normalizer
 
@@ -44,6 +46,8 @@ def named_layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.
     Reads `_modules`: models exist whose own attributes shadow `modules` or `children`.
     """
     yield prefix, module
+    if isinstance(module, torch.jit.ScriptModule):
+        return  # What is inside is no Python any more.
     for name, child in module._modules.items():
         if child is not None:
             yield from named_layers(child, f"{prefix}.{name}" if prefix else name)
@@ -73,6 +77,7 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
     layers: dict[str, nn.Module] = {}
     fixed: list[FixedLayer] = []
     for name, layer in distinct_layers(module):
+        _require_plain(name, layer)
         site = _as_site(name, layer)
         if site is not None:
             sites.append(site)
@@ -83,6 +88,28 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
                 fixed.append(FixedLayer(name, type(layer).__name__, reason))
                 break
     return sites, layers, fixed
+
+
+def _require_plain(name: str, layer: nn.Module) -> None:
+    """Raises ModelError for a layer whose call cannot be seen or whose tensors are not there."""
+    problem = None
+    if isinstance(layer, torch.jit.ScriptModule):
+        problem = "It is TorchScript, which runs past the hooks of Python."
+        hint = "Give the network as it was before torch.jit.script or torch.jit.trace."
+    elif type(layer).__module__.startswith("torch.ao.nn.") and "quantized" in repr(type(layer)):
+        problem = "It is quantized, and its statistics are folded into its weights."
+        hint = "Adapt the network before it is quantized."
+    elif any(
+        is_lazy(x) for x in (*layer._parameters.values(), *layer._buffers.values()) if x is not None
+    ):
+        problem = "It is lazy: its size is not known yet."
+        hint = "Run the network on one batch first."
+    if problem:
+        raise ModelError(
+            f"The model cannot be adapted. {problem}",
+            where=f"{name or 'the model'} ({type(layer).__name__})",
+            hint=hint,
+        )
 
 
 def _as_site(name: str, layer: nn.Module) -> Site | None:

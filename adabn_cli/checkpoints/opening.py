@@ -42,7 +42,6 @@ class OpenedModel:
     checkpoint: Checkpoint
     classes_source: str | None
     notes: tuple[str, ...]
-    device: str
 
 
 def open_model(request: ModelRequest) -> OpenedModel:
@@ -70,7 +69,7 @@ def open_model(request: ModelRequest) -> OpenedModel:
         classes_source: str | None = metadata.classes_source
     else:
         classes_source = architecture.source if architecture.classes else None
-    return OpenedModel(model, checkpoint, classes_source, (*metadata.notes, *notes), str(device))
+    return OpenedModel(model, checkpoint, classes_source, (*metadata.notes, *notes))
 
 
 def _architecture(
@@ -80,11 +79,20 @@ def _architecture(
     if checkpoint.module is not None:
         return _pickled(checkpoint.module, checkpoint.metadata.architecture, request), ()
     entries = checkpoint.entries
+    if request.arch_args and request.arch is None:
+        raise UsageError(
+            "--arch-args are for the callable that --arch names.", hint="Give --arch too."
+        )
     if request.arch is not None:
         built = build_architecture(request.arch, request.arch_args or {}, entries)
     else:
         built = recognise_architecture(entries, checkpoint.metadata.architecture)
     notes = load_entries(built.module, entries, f"{request.path} into {built.name}")
+    if built.preprocessing and not built.classes and not checkpoint.metadata.preprocessing:
+        notes.append(
+            "The preprocessing is that of the published weights, and the classes are not theirs. "
+            "If this model was trained with another one, give --img-size, --mean and --std."
+        )
     return built, tuple(notes)
 
 
@@ -118,10 +126,10 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(0, device=device, dtype=torch.float64)  # Moments are merged in float64.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UsageError(
-            f"There is no device {name!r} here.",
+            f"The device {name!r} cannot be used here.",
             where=str(error).splitlines()[0],
             hint="Use --device cpu.",
         ) from error

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -28,7 +29,7 @@ class SuspendedCall(Protocol[Result]):
     def advance(self) -> Any | None:
         """Runs to the next `wait` and returns what it was given; None once the call is over.
 
-        What the function raises is raised here. Runs in inference mode.
+        What the function raises is raised here. Runs without gradients.
         """
 
     def wait(self, message: Any) -> None:
@@ -80,6 +81,7 @@ class _GreenletCall(Generic[Result]):
     def __init__(self, function: Callable[[], Result]) -> None:
         self.result: Result | None = None
         self._greenlet = greenlet.greenlet(lambda: self._run(function))
+        self._greenlet.gr_context = copy_context()  # Its own, with what the caller has set.
         self._inside: _TorchState | None = None
 
     def _run(self, function: Callable[[], Result]) -> None:
@@ -87,17 +89,17 @@ class _GreenletCall(Generic[Result]):
         self.result = function()
 
     def advance(self) -> Any | None:
-        # Inference mode brackets each stretch: entered inside the function, one call's exit
-        # would end it for all others.
+        # Not inference mode: what a model caches in its first forward (anchors, rotary tables)
+        # would be an inference tensor for good, and training on would die of it.
         outside = _TorchState()
-        with torch.inference_mode():
-            self._greenlet.parent = greenlet.getcurrent()
-            if self._inside is not None:
-                self._inside.restore()
-            try:
-                return self._greenlet.switch()
-            finally:
-                outside.restore()
+        torch.set_grad_enabled(False)
+        self._greenlet.parent = greenlet.getcurrent()
+        if self._inside is not None:
+            self._inside.restore()
+        try:
+            return self._greenlet.switch()
+        finally:
+            outside.restore()
 
     def wait(self, message: Any) -> None:
         self._inside = _TorchState()
@@ -125,16 +127,16 @@ class _ThreadCall(Generic[Result]):
         self._closing = False
         self._go_in, self._go_out = threading.Semaphore(0), threading.Semaphore(0)
         self._outside = _TorchState()
-        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        run = partial(copy_context().run, self._run, function)
+        self._thread = threading.Thread(target=run, daemon=True)
 
     def _run(self, function: Callable[[], Result]) -> None:
         self._go_in.acquire()
         _CURRENT.set(self)
         try:
-            with torch.inference_mode():
-                self._outside.restore()
-                torch.set_grad_enabled(False)
-                self.result = function()
+            self._outside.restore()
+            torch.set_grad_enabled(False)
+            self.result = function()
         except _Closed:
             pass
         except BaseException as error:  # It is raised again in `advance`.

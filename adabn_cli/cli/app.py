@@ -22,7 +22,6 @@ app = typer.Typer(
     name="adabn",
     help="Adapt a trained image model to a folder of unlabeled pictures: re-estimate the "
     "statistics of its normalization layers, and prove what that did.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -45,7 +45,7 @@ def _command(arguments: Sequence[str]) -> int:
     from adabn_cli.cli.app import app, settings_for
 
     code = app(
-        args=list(arguments),
+        args=list(arguments) or ["--help"],
         prog_name="adabn",
         standalone_mode=False,
         default_map=settings_for(arguments),

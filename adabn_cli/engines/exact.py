@@ -12,6 +12,7 @@ from adabn_cli.adaptation import Installer
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.meeting import meet_at_every_site
+from adabn_cli.engines.observe import pool
 from adabn_cli.model import Site
 from adabn_cli.moments import Moments, SiteMoments
 
@@ -72,9 +73,8 @@ class _Forward:
     def _visit(self, site: Site, moments: SiteMoments) -> None:
         if site.name in self.measured:
             self.reused.add(site.name)
-            moments = self.measured[site.name].merge(moments)
         self.sites[site.name] = site
-        self.measured[site.name] = moments
+        pool(self.measured, site.name, moments)
         if site.name in self.installer.selected and site.name not in self.held:
             self._install(site, self.wanted(site.name))
 

@@ -5,6 +5,8 @@ It gives the *before* figures under source statistics and the *residual* under a
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.model import Model, Outputs, Suspended
 from adabn_cli.moments import SiteMoments, measure
@@ -16,7 +18,8 @@ def observe(
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
     seen: dict[str, SiteMoments] = {}
     for index, images in enumerate(batches):
-        on_outputs(index, _watch(model.suspended(images), seen))
+        with closing(model.suspended(images)) as forward:
+            on_outputs(index, _watch(forward, seen))
         progress(index + 1, len(batches))
     return seen
 
@@ -28,5 +31,11 @@ def _watch(forward: Suspended, seen: dict[str, SiteMoments]) -> Outputs:
         except StopIteration as end:
             outputs: Outputs = end.value
             return outputs
-        moments = measure(activation)
-        seen[site.name] = seen[site.name].merge(moments) if site.name in seen else moments
+        pool(seen, site.name, measure(activation))
+        del activation  # Or it would live through the stretch behind it.
+
+
+def pool(seen: dict[str, SiteMoments], name: str, moments: SiteMoments) -> SiteMoments:
+    """Adds what one use of a site showed to what was seen there, and returns all of it."""
+    seen[name] = seen[name].merge(moments) if name in seen else moments
+    return seen[name]

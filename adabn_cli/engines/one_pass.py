@@ -7,10 +7,12 @@ count by their size, and the variance between batches is kept. Dropout stays off
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from adabn_cli.adaptation import Installer
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.estimate import Estimate
-from adabn_cli.engines.observe import observe
+from adabn_cli.engines.observe import observe, pool
 from adabn_cli.model import Site
 from adabn_cli.moments import SiteMoments, measure
 
@@ -23,12 +25,13 @@ def estimate(
     seen: dict[str, SiteMoments] = {}
     sites: dict[str, Site] = {}
     for index, images in enumerate(batches):
-        for site, activation in model.suspended(images):
-            moments = measure(activation)
-            sites[site.name] = site
-            seen[site.name] = seen[site.name].merge(moments) if site.name in seen else moments
-            if site.name in installer.selected:
-                installer.install(site, moments.pixels)
+        with closing(model.suspended(images)) as forward:
+            for site, activation in forward:
+                moments = measure(activation)
+                sites[site.name] = site
+                pool(seen, site.name, moments)
+                if site.name in installer.selected:
+                    installer.install(site, moments.pixels)
         progress(index + 1, total)
     installed = {
         name: installer.wanted(sites[name], moments)

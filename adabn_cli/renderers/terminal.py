@@ -207,7 +207,7 @@ def _few(sites: Iterable[SitePart]) -> list[SitePart]:
 
     def weight(index: int) -> tuple[bool, float]:
         kl = ordered[index].kl_before
-        return index == 0, kl.mean if kl else -1.0
+        return index == 0, (kl.mean or 0.0) if kl else -1.0
 
     chosen = sorted(range(len(ordered)), key=weight, reverse=True)[:_SITES_SHOWN]
     return [ordered[index] for index in sorted(chosen)]

@@ -28,7 +28,7 @@ def assign(folders: Sequence[str], classes: Classes, where: str) -> Assignment:
     Raises TargetError where some folders are classes and others are not.
     """
     if not folders:
-        return _unlabeled("the pictures lie in no class folders")
+        return Assignment()  # What unlabeled pictures are like: nothing to remark.
     if classes.mapped:
         return _by_class_map(folders, classes, where)
     if classes.names is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,8 +35,9 @@ from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 from adabn_cli.workflows.scoring import score
 
-# Enough for the first site's mean and variance; a first batch would be of a single class.
-_SUSPECT_IMAGES = 64
+# Enough for the first site's mean and variance; a first batch would be of a single class. 64 would
+# be the peak of the whole job's memory, 400 MB at 224 px.
+_SUSPECT_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,12 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
 def _open_held_out(job: Job) -> ScoredPictures | None:
     if job.request.held_out is None:
         return None
+    request = job.request.pictures
+    if request.labels not in ("auto", "none"):
+        request = replace(request, labels="auto")  # A file of labels is of the target's pictures.
     with job.stages.stage("held out") as progress:
         return open_pictures(
-            job.request.held_out,
-            job.opened.model,
-            job.preprocessing,
-            job.request.pictures,
-            progress,
+            job.request.held_out, job.opened.model, job.preprocessing, request, progress
         )
 
 
@@ -150,7 +150,11 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         model_part(job.opened, job.preprocessing),
         target_part(pictures),
         method_part(
-            request.adaptation, request.engine, request.pictures.batch_size, request.pictures.seed
+            request.adaptation,
+            request.engine,
+            request.pictures.batch_size,
+            request.pictures.seed,
+            model.dtype,
         ),
         pictures.labels_N,
         pictures.classes,
@@ -179,7 +183,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
             pictures.labels_N,
             pictures.classes,
         )
-        run = run_part(job.started, job.stages, job.opened.device, job.folder)
+        run = run_part(job.started, job.stages, job.opened.model.device, job.folder)
         record = record_of(subject, outcome, run)
         (folder / "run.json").write_text(record.as_json(), encoding="utf-8")
     return record

@@ -61,8 +61,9 @@ def _kl_after(statistic: str) -> Callable[[Record], _Reading]:
 def _residual(record: Record) -> _Reading:
     if record.residual is None:
         return _Reading(None, None, "not measured: run with --verify")
-    worst = max(record.residual.max_mean, record.residual.max_log_variance)
-    return _Reading(worst, record.target.images)
+    parts = (record.residual.max_mean, record.residual.max_log_variance)
+    known = [part for part in parts if part is not None]
+    return _Reading(max(known) if len(known) == len(parts) else None, record.target.images)
 
 
 def _skipped_images(record: Record) -> _Reading:
@@ -149,7 +150,7 @@ def _parsed(expression: str) -> tuple[str, str, float, bool]:
         if measure not in _ALONE:
             raise UsageError(
                 f"--fail-on {expression} lacks a limit.",
-                hint=f"Write {measure}>LIMIT or {measure}<LIMIT.",
+                hint=f"Write '{measure}>LIMIT' or '{measure}<LIMIT', in quotes.",
             )
         return measure, *_ALONE[measure], False
     try:

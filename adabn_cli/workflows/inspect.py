@@ -86,15 +86,15 @@ def _preprocessing_part(preprocessing: Preprocessing | None) -> PreprocessingPar
 
 def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
     """The sites in a state dict, told by the names and sizes of its entries alone."""
-    sites = []
+    sites: dict[str, InspectedSite] = {}
     for kind in NORMALIZERS:
         first, *others = normalizer(kind).HOLDS.values()
         for key, tensor in entries.items():
-            prefix = key.removesuffix(first)
-            beside = [entries.get(prefix + other) for other in others]
-            if key.endswith(f".{first}") and all(
-                other is not None and other.numel() == tensor.numel() for other in beside
-            ):
-                name = prefix.removesuffix(".")
-                sites.append(InspectedSite(name=name, kind=kind, channels=tensor.numel(), eps=None))
-    return tuple(sites)
+            name = key.removesuffix(f".{first}")
+            if name == key or name in sites:
+                continue
+            beside = [entries.get(f"{name}.{other}") for other in others]
+            if all(other is not None and other.numel() == tensor.numel() for other in beside):
+                channels = tensor.numel()
+                sites[name] = InspectedSite(name=name, kind=kind, channels=channels, eps=None)
+    return tuple(sites.values())

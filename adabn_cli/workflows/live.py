@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.checkpoints.eager import EagerModel
-from adabn_cli.checkpoints.layers import first_floating
 from adabn_cli.engines import check_engine
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.record import Record, TargetPart
@@ -25,6 +24,7 @@ from adabn_cli.workflows.recording import (
     record_of,
     run_part,
 )
+from adabn_cli.workflows.scored_pictures import count_outputs
 
 _IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -57,24 +57,43 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     require_adaptable(wrapped)
     with stages.stage("read"):
         held, labels_N = _held(images)
-    installer = Installer(wrapped, Adaptation(tuple(layers), prior, alpha), sum(map(len, held)))
-    outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
-    like = first_floating(wrapped.module)
+    _check_classes(count_outputs(wrapped, held[0][:1]), labels_N, classes)
+    adaptation, images_held = Adaptation(tuple(layers), prior, alpha), sum(map(len, held))
+    installer = Installer(wrapped, adaptation, images_held)
     subject = Subject(
         live_model_part(wrapped),
         TargetPart(
             path=None,
             kind="batches",
-            images=installer.images,
+            images=images_held,
             labels=None if labels_N is None else "given with the batches",
             labeled_images=0 if labels_N is None else int((labels_N >= 0).sum()),
         ),
-        method_part(installer.adaptation, engine, max(map(len, held)), seed=0),
+        method_part(adaptation, engine, max(map(len, held)), seed=0, dtype=wrapped.dtype),
         labels_N,
         classes,
     )
-    device = str(like.device) if like is not None else "cpu"
-    return record_of(subject, outcome, run_part(started, stages, device, None))
+    with installer.undone_on_failure():
+        outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
+        return record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
+
+
+def _check_classes(
+    outputs: int | None, labels_N: NDArray[np.int64] | None, classes: Sequence[str] | None
+) -> None:
+    """Raises UsageError where labels or class names do not fit the model's outputs."""
+    if outputs is None:
+        return
+    if classes is not None and len(classes) != outputs:
+        raise UsageError(
+            f"{len(classes)} class names for {outputs} outputs.",
+            hint="Give one name for each output, in their order.",
+        )
+    if labels_N is not None and labels_N.max() >= outputs:
+        raise UsageError(
+            f"A label is {labels_N.max()}, and the model has {outputs} outputs.",
+            hint="Labels are class indices from 0; -1 where unknown.",
+        )
 
 
 def _held(batches: Iterable[Any]) -> tuple[list[Tensor], NDArray[np.int64] | None]:
@@ -84,7 +103,7 @@ def _held(batches: Iterable[Any]) -> tuple[list[Tensor], NDArray[np.int64] | Non
     for number, batch in enumerate(batches):
         found, label = _split(batch, number)
         if len(found):
-            images.append(found)
+            images.append(found.detach().clone())  # Some loaders fill one buffer again.
             if label is not None:
                 labels.append(label)
     if not images:
@@ -112,6 +131,22 @@ def _split(batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
             where=f"type: {type(batch).__name__}",
             hint="Give tensors [n, C, H, W], (images, labels) pairs, or dicts with 'image'.",
         )
-    if isinstance(labels, Tensor) and labels.shape == (len(images),):
-        return images, labels
-    return images, None  # Boxes, masks, captions: nothing that accuracy could be counted on.
+    return images, None if labels is None else _class_indices(labels, len(images), number)
+
+
+def _class_indices(labels: Any, n: int, number: int) -> Tensor | None:
+    """One class index an image; None for boxes, masks and captions, which accuracy is not of."""
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if found.shape == (n, 1):
+        found = found.squeeze(1)
+    if found.shape != (n,):
+        return None
+    if found.is_floating_point() or found.is_complex():
+        raise UsageError(
+            f"The labels of batch {number} are {found.dtype}, not class indices.",
+            hint="Give integers, or leave the labels out.",
+        )
+    return found

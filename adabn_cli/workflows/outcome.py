@@ -17,6 +17,7 @@ from adabn_cli.measures.residual import WorstResidual, residual, worst
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model
 from adabn_cli.moments import SiteMoments
+from adabn_cli.normalizers import normalizer
 
 
 class Stages:
@@ -66,27 +67,29 @@ def adapt_and_measure(
             )
         with stages.stage("adapt") as progress:
             estimate = engine(engine_name).estimate(installer, batches, scores_after, progress)
-        found = None
+        seen = estimate.measured
         if verify:
             with stages.stage("verify") as progress:
                 seen = observe(model, batches, no_output, progress)
-            found = _residual(installer, estimate, seen)
-        elif engine_name == "one-pass":
-            found = _residual(installer, estimate, estimate.measured)
+        # In one forward that never came back to a site, what it saw is what it installed.
+        known = verify or estimate.forwards > 1
+        found = _residual(installer, estimate, seen) if known else None
     return Outcome(installer, before, estimate, scores_before, scores_after, found)
 
 
 def _residual(
     installer: Installer, estimate: Estimate, seen: Mapping[str, SiteMoments]
 ) -> WorstResidual | None:
-    """The worst difference between what is installed and what `seen` asks for, and its site."""
+    """The worst difference between what the model holds and what `seen` asks for, and its site."""
     sites = {site.name: site for site in installer.model.sites}
-    return worst(
-        {
-            name: residual(moments, installer.wanted(sites[name], seen[name]), sites[name].eps)
-            for name, moments in estimate.installed.items()
-        }
-    )
+    state = installer.model.state()
+    residuals = {}
+    for name in estimate.installed:
+        held = normalizer(sites[name].kind).believed(sites[name], state)
+        if held is not None:
+            wanted = installer.wanted(sites[name], seen[name])
+            residuals[name] = residual(held, wanted, sites[name].eps)
+    return worst(residuals)
 
 
 def require_adaptable(model: Model) -> None:

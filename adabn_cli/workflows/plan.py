@@ -24,7 +24,7 @@ def plan_of(job: Job) -> dict[str, object]:
         "std": list(job.preprocessing.std),
         "preprocessing_source": job.preprocessing.source,
         "engine": job.request.engine,
-        "device": job.opened.device,
+        "device": job.opened.model.device,
         "folder": str(job.folder),
         "warnings": list(job.warnings),
     }

@@ -5,6 +5,7 @@ Never guessed: what nobody says is an error that lists the options to give.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 
@@ -131,14 +132,14 @@ def suspect_preprocessing(
     images under the mistakes people make; one that explains nearly all of a large shift is named.
     """
     site, given_kl = _first_site_kl(model, images, installer)
-    if site is None or given_kl < _LARGE_SHIFT_NATS:
+    if site is None or not given_kl >= _LARGE_SHIFT_NATS:  # Not where it is NaN, either.
         return None
     shifts = {
         name: _first_site_kl(model, other, installer)[1]
         for name, other in _others(images, preprocessing, model.preprocessing).items()
     }
     name, least = min(shifts.items(), key=lambda item: item[1])
-    if least > given_kl * _EXPLAINED:
+    if not least <= given_kl * _EXPLAINED:
         return None
     return (
         f"The first site ({site}) sees a shift of {given_kl:.3g} nats, but only {least:.2g} with "
@@ -148,13 +149,12 @@ def suspect_preprocessing(
 
 def _first_site_kl(model: Model, images: Tensor, installer: Installer) -> tuple[str | None, float]:
     """The first site's name and its mean KL over neurons, before anything is adapted."""
-    forward = model.suspended(images)
-    try:
-        site, activation = next(forward)
-    except StopIteration:
-        return None, 0.0
-    source, moments = installer.source.get(site.name), measure(activation)
-    forward.close()
+    with closing(model.suspended(images)) as forward:
+        try:
+            site, activation = next(forward)
+        except StopIteration:
+            return None, 0.0
+        source, moments = installer.source.get(site.name), measure(activation)
     if source is None:
         return None, 0.0
     return site.name, float(symmetric_kl_nats(source, moments.pixels, site.eps).mean())

@@ -90,7 +90,9 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
     )
 
 
-def method_part(adaptation: Adaptation, engine: str, batch_size: int, seed: int) -> MethodPart:
+def method_part(
+    adaptation: Adaptation, engine: str, batch_size: int, seed: int, dtype: str
+) -> MethodPart:
     """How the statistics were estimated."""
     return MethodPart(
         engine=engine,
@@ -98,7 +100,7 @@ def method_part(adaptation: Adaptation, engine: str, batch_size: int, seed: int)
         alpha=adaptation.alpha,
         layers=adaptation.layers,
         chunk_size=batch_size,
-        dtype="float32",
+        dtype=dtype,
         seed=seed,
     )
 
@@ -160,12 +162,13 @@ class Subject:
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     """The whole record."""
     before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
-    change = change_part(before, after, labels_N)
+    change, scores = change_part(before, after, labels_N), scores_part(before, labels_N)
+    held_out = subject.held_out.change if subject.held_out else None
     return Record(
         model=subject.model,
         target=subject.target,
         method=subject.method.model_copy(update={"forwards": outcome.estimate.forwards}),
-        before=scores_part(before, labels_N),
+        before=scores,
         after=scores_part(after, labels_N),
         change=change,
         classes=class_parts(before, after, labels_N, subject.classes),
@@ -173,7 +176,7 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         kl=divergences_part(outcome),
         sites=site_parts(outcome),
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
-        verdict=verdict_part(change),
+        verdict=verdict_part(scores, change, held_out),
         warnings=subject.warnings,
         run=run,
     )

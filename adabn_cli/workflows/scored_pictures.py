@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from adabn_cli.batch import Progress
 from adabn_cli.errors import ModelError
@@ -84,25 +85,28 @@ def open_pictures(
     labels = read_labels(
         target.pictures,
         LabelRequest(
-            folder, request.labels, model.classes, count_outputs(model, target), request.class_map
+            folder,
+            request.labels,
+            model.classes,
+            count_outputs(model, target.spread(1)),
+            request.class_map,
         ),
     )
     return ScoredPictures(model, target, labels)
 
 
-def count_outputs(model: Model, target: Target) -> int | None:
+def count_outputs(model: Model, first: Tensor) -> int | None:
     """K of the model's logits [N, K], from one picture; None where its output is of another kind.
 
     Finds out before the long work whether the model takes these pictures at all: raises ModelError
     with the reason where not.
     """
-    first = next(iter(target.batches()))[:1]
     try:
         logits = model.forward(first)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
             f"The model cannot run on a picture of shape {tuple(first.shape[1:])}.",
-            where=str(error).strip().splitlines()[-1],
+            where=f"{type(error).__name__}: {error}".strip().splitlines()[-1],
             hint="Check --img-size, the number of channels in --mean, and --arch.",
         ) from error
     if logits is None or logits.dim() != 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ def scores_part(scores: Scores, labels_N: _Labels) -> ScoresPart:
         accuracy=found.value if found else None,
         accuracy_interval=found.interval if found else None,
         correct=found.correct if found else None,
+        labeled=found.n if found else 0,
     )
 
 
@@ -120,7 +122,7 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 dead_channels=int(after.pixels.dead_C.sum()) if after else 0,
                 kl_before=_site_divergence(kl_before, outcome.before, name),
                 kl_after=_site_divergence(kl_after, outcome.estimate.measured, name),
-                standard_error_max=_standard_error(after, sites[name].eps) if after else None,
+                standard_error_max=_standard_error(outcome, name, sites[name].eps),
             )
         )
     return tuple(parts)
@@ -128,15 +130,17 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
 
 def _why_not(outcome: Outcome, name: str) -> str:
     if name not in outcome.before:
-        return "no picture reached it; it keeps its source statistics"
+        return "no call of it was seen; it keeps its source statistics"
     return "left out by --layers"
 
 
-def _standard_error(measured: SiteMoments, eps: float) -> float | None:
+def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
     """The largest standard error of a mean, in standard deviations of its channel."""
-    if measured.images.count < 2:
+    measured = outcome.estimate.measured.get(name)
+    if measured is None or min(measured.images.count, outcome.installer.images) < 2:
         return None
-    return float((measured.standard_error_C / (measured.pixels.var_C + eps).sqrt()).max())
+    error_C = measured.standard_error(outcome.installer.images)
+    return float((error_C / (measured.pixels.var_C + eps).sqrt()).max())
 
 
 def divergences_part(outcome: Outcome) -> DivergencesPart:
@@ -181,32 +185,40 @@ def _divergence_part(found: Divergence | ModelDivergence) -> DivergencePart | No
     return None if found.mean is None else DivergencePart(**asdict(found))
 
 
-def verdict_part(change: ChangePart) -> VerdictPart:
+def verdict_part(
+    scores: ScoresPart, change: ChangePart, held_out: ChangePart | None
+) -> VerdictPart:
     """Help or harm where the paired interval of labelled images excludes zero.
 
-    Without labels nothing here can tell; target accuracy is not identifiable without assumptions.
+    Held-out pictures come first: those that were adapted to are scored transductively. Without
+    labels nothing here can tell; target accuracy is not identifiable without assumptions.
     """
-    if change.accuracy is None or change.interval is None:
-        return VerdictPart(
-            outcome="cannot tell",
-            basis="none",
-            sentence="No labels: whether adapting helped cannot be told from this run.",
-        )
-    low, high = (100 * side for side in change.interval)
-    figures = (
-        f"accuracy {100 * change.accuracy:+.1f} points, "
-        f"95% interval {low:+.1f} to {high:+.1f}, {change.n:,} labelled images"
-    )
-    if low > 0:
-        return VerdictPart(outcome="help", basis="labels", sentence=f"Adapting helps: {figures}.")
-    if high < 0:
-        return VerdictPart(
-            outcome="harm",
-            basis="labels",
-            sentence=f"Adapting harms: {figures}. Keep the source model.",
-        )
+    if held_out is not None and held_out.interval is not None:
+        return _verdict(held_out, "held-out labels", "labelled held-out images")
+    if change.interval is not None:
+        return _verdict(change, "labels", "labelled images that it was adapted to")
+    reason = "No labels" if scores.n else "The outputs are no class scores (--output picks others)"
     return VerdictPart(
         outcome="cannot tell",
-        basis="labels",
-        sentence=f"Too close to tell: {figures}.",
+        basis="none",
+        sentence=f"{reason}: Whether adapting helped cannot be told from this run.",
+    )
+
+
+def _verdict(
+    change: ChangePart, basis: Literal["labels", "held-out labels"], images: str
+) -> VerdictPart:
+    difference = change.accuracy or 0.0
+    low, high = change.interval or (0.0, 0.0)
+    outcome: Literal["help", "harm", "cannot tell"] = "cannot tell"
+    begin, end = "Too close to tell", ""
+    if low > 0:
+        outcome, begin = "help", "Adapting helps"
+    elif high < 0:
+        outcome, begin, end = "harm", "Adapting harms", " Keep the source model."
+    return VerdictPart(
+        outcome=outcome,
+        basis=basis,
+        sentence=f"{begin}: accuracy {100 * difference:+.1f} points, 95% interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f}, {change.n:,} {images}.{end}",
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,6 +18,7 @@ import adabn_cli
 from adabn_cli.checkpoints import suspension
 from adabn_cli.checkpoints.eager import EagerModel, pick_logits
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.fingerprint import fingerprint
 
 
 def net() -> nn.Module:
@@ -307,10 +311,165 @@ def test_an_output_that_is_not_there_lists_those_that_are() -> None:
     assert "scores, boxes" in raised.value.hint
 
 
-def test_statistics_that_overflow_are_refused() -> None:
-    model = EagerModel(nn.BatchNorm1d(2).half())
+def test_statistics_that_overflow_are_refused_and_undone() -> None:
+    module = nn.Sequential(nn.BatchNorm1d(2).half(), nn.BatchNorm1d(2).half())
+    x = torch.tensor([[300.0, 1.0], [-300.0, 2.0]]).half()
     with pytest.raises(ModelError, match="not finite"):
-        model.load_state({"running_var": torch.tensor([1e6, 1.0])})
+        adabn_cli.adapt(module, [x])
+    assert module[0].running_mean.tolist() == [0, 0]
+    assert module[0].running_var.tolist() == [1, 1]
+
+
+def test_double_precision_has_the_figures_of_single_precision(images: Tensor) -> None:
+    single = adabn_cli.adapt(net(), images.split(4))
+    double = adabn_cli.adapt(net().double(), images.double().split(4))
+    for one, other in zip(single.sites, double.sites, strict=True):
+        assert one.kl_before is not None
+        assert one.kl_after is not None
+        assert other.kl_before is not None
+        assert other.kl_after is not None
+        assert other.kl_before.mean == pytest.approx(one.kl_before.mean, rel=1e-4)
+        assert other.kl_after.mean == pytest.approx(one.kl_after.mean, rel=1e-4)
+    assert (single.method.dtype, double.method.dtype) == ("float32", "float64")
+
+
+def test_models_that_normalize_their_input_in_place_are_right(images: Tensor) -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inside(x.sub_(1).div_(2))
+
+    module, before = InPlace(), images.clone()
+    record = adabn_cli.adapt(module, images.split(4), verify=True)
+    assert torch.equal(images, before)
+    assert record.residual is not None
+    assert record.residual.max_mean == pytest.approx(0, abs=1e-6)
+
+
+def test_loaders_that_fill_one_buffer_again_are_right(images: Tensor) -> None:
+    def refilled() -> Iterator[Tensor]:
+        buffer = torch.empty(2, 3, 8, 8)
+        for batch in images.split(2):
+            buffer.copy_(batch)
+            yield buffer
+
+    one, other = net(), net()
+    adabn_cli.adapt(one, refilled())
+    adabn_cli.adapt(other, images.split(2))
+    assert torch.equal(one.bn.running_mean, other.bn.running_mean)
+
+
+def test_training_goes_on_with_what_a_model_cached(images: Tensor) -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.scale = net(), None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.scale is None:
+                self.scale = torch.full((1,), 2.0) * 1
+            return self.inside(x * self.scale)
+
+    module = Caching()
+    adabn_cli.adapt(module, images.split(4))
+    module.train()(images).sum().backward()
+    assert module.inside.conv.weight.grad is not None
+
+
+def test_context_variables_of_the_caller_are_seen(images: Tensor) -> None:
+    scale: ContextVar[float] = ContextVar("scale", default=1.0)
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(x * scale.get())
+
+    module = Scaled()
+    scale.set(100.0)
+    adabn_cli.adapt(module, images.split(4))
+    torch.testing.assert_close(module.bn.running_mean, 100 * images.mean((0, 2, 3)))
+
+
+def test_layers_compiled_in_place_run_as_they_were_written(images: Tensor) -> None:
+    module = net()
+    module.conv2.compile(backend="eager")
+    compiled = module.conv2._compiled_call_impl
+    record = adabn_cli.adapt(module, images.split(4), verify=True)
+    assert record.residual is not None
+    assert record.residual.max_mean == pytest.approx(0, abs=1e-6)
+    assert module.conv2._compiled_call_impl is compiled
+
+
+def test_wrong_labels_and_classes_are_refused_before_anything_changes(images: Tensor) -> None:
+    module = net()
+    for options, labels in (({}, torch.arange(10)), ({"classes": ["a", "b"]}, torch.zeros(10))):
+        with pytest.raises(UsageError):
+            adabn_cli.adapt(module, [(images, labels.long())], **options)
+    with pytest.raises(UsageError, match="not class indices"):
+        adabn_cli.adapt(module, [(images, torch.rand(10))])
+    assert module.bn.running_mean.tolist() == [0] * 4
+
+
+def test_labels_may_be_numpy_or_lists(images: Tensor) -> None:
+    labels = [0, 1, 2, 0, 1, 2, 0, 1, 2, -1]
+    for given in (labels, np.array(labels), torch.tensor(labels).view(-1, 1)):
+        record = adabn_cli.adapt(net(), [(images, given)])
+        assert record.before.labeled == 9
+
+
+def test_torchscript_and_lazy_layers_are_refused_with_a_reason(images: Tensor) -> None:
+    with pytest.warns(DeprecationWarning, match="torch.jit.trace"):
+        traced = torch.jit.trace(net().eval(), images)
+    with pytest.raises(ModelError, match="TorchScript"):
+        adabn_cli.adapt(nn.Sequential(nn.BatchNorm2d(3), traced), [images])
+    with pytest.raises(ModelError, match="lazy"):
+        adabn_cli.adapt(nn.Sequential(nn.LazyBatchNorm2d()), [images])
+
+
+def test_a_layer_under_two_names_keeps_one_fingerprint(images: Tensor) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(3)
+            self.stem = nn.Sequential(self.bn)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.stem(x).mean((2, 3))
+
+    module = Twice()
+    before = fingerprint(EagerModel(module))
+    record = adabn_cli.adapt(module, images.split(4))
+    assert fingerprint(EagerModel(module)) == before
+    assert [site.name for site in record.sites] == ["bn"]
+
+
+def test_outputs_that_are_no_class_scores_are_said_to_be(images: Tensor) -> None:
+    class Maps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(x)
+
+    record = adabn_cli.adapt(Maps(), [(images, torch.zeros(10, dtype=torch.long))])
+    assert record.before.n == 0
+    assert "no class scores" in record.verdict.sentence
+
+
+def test_figures_that_are_not_finite_can_be_written_and_read_again(images: Tensor) -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3, eps=0.0), nn.Flatten(), nn.Linear(192, 3))
+    module[0].running_var.zero_()
+    module[0].running_mean.fill_(1.0)
+    record = adabn_cli.adapt(module, images.split(4))
+    read = type(record).model_validate_json(record.as_json())
+    assert read.as_json() == record.as_json()
 
 
 def test_tuples_dicts_and_shuffling_loaders_are_read_once() -> None:

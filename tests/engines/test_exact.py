@@ -161,7 +161,7 @@ def test_a_site_that_is_never_reached_keeps_its_statistics(images: Tensor) -> No
     record = adabn_cli.adapt(net, images.split(16))
     assert net.unused.running_mean.eq(7).all()
     left = {site.name: site.reason for site in record.sites if not site.adapted}
-    assert left == {"unused": "no picture reached it; it keeps its source statistics"}
+    assert left == {"unused": "no call of it was seen; it keeps its source statistics"}
 
 
 def test_a_dead_channel_is_counted_and_stays_finite(images: Tensor) -> None:
