@@ -5,7 +5,7 @@ Knows torch modules; knows no file and no engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -83,11 +83,29 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
             sites.append(site)
             layers[site.name] = layer
             continue
+        if others := _other_statistics(layer, ("running_mean",)):
+            reason = f"stores a running mean beside {', '.join(others)}, a kind that is not known"
+            fixed.append(FixedLayer(name, type(layer).__name__, reason))
         for kind, reason in _NOTHING_STORED.items():
             if isinstance(layer, kind):
                 fixed.append(FixedLayer(name, type(layer).__name__, reason))
                 break
     return sites, layers, fixed
+
+
+def _other_statistics(layer: nn.Module, known: Collection[str]) -> list[str]:
+    """Floating buffers beside the known ones, which all have to be there.
+
+    A running mean beside a spread under a name of the layer's own is no mean-only normalizer: to
+    replace the mean alone would be worse than nothing.
+    """
+    if any(layer._buffers.get(name) is None for name in known):
+        return []
+    return [
+        name
+        for name, buffer in layer._buffers.items()
+        if buffer is not None and buffer.is_floating_point() and name not in known
+    ]
 
 
 def _require_plain(name: str, layer: nn.Module) -> None:
@@ -118,6 +136,8 @@ def _as_site(name: str, layer: nn.Module) -> Site | None:
         tensors = [held_tensor(layer, tensor_name) for tensor_name in held.values()]
         sizes = {tensor.numel() for tensor in tensors if tensor is not None}
         if all(tensor is not None for tensor in tensors) and len(sizes) == 1:
+            if len(held) == 1 and _other_statistics(layer, held.values()):
+                return None
             prefix = f"{name}." if name else ""
             # detectron2-style frozen layers keep eps in their forward; theirs is PyTorch's default.
             eps = float(getattr(layer, "eps", 1e-5))

@@ -93,8 +93,16 @@ def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
             name = key.removesuffix(f".{first}")
             if name == key or name in sites:
                 continue
+            if not others and _stored_beside(name, first, entries):
+                continue
             beside = [entries.get(f"{name}.{other}") for other in others]
             if all(other is not None and other.numel() == tensor.numel() for other in beside):
                 channels = tensor.numel()
                 sites[name] = InspectedSite(name=name, kind=kind, channels=channels, eps=None)
     return tuple(sites.values())
+
+
+def _stored_beside(name: str, held: str, entries: Mapping[str, Tensor]) -> bool:
+    """Whether the layer stores more than one statistic and what is learned or counted."""
+    plain = {f"{name}.{entry}" for entry in (held, "weight", "bias", "num_batches_tracked")}
+    return any(key.startswith(f"{name}.") and key not in plain for key in entries)

@@ -482,3 +482,19 @@ def test_tuples_dicts_and_shuffling_loaders_are_read_once() -> None:
     assert {part.n for part in accuracies} == {12}
     assert len({part.accuracy for part in accuracies}) == 1
     assert adabn_cli.adapt(net(), (a for a, _ in pairs)).after.accuracy is None
+
+
+def test_a_spread_under_a_name_of_its_own_is_not_taken_for_mean_only(images: Tensor) -> None:
+    class Unknown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("running_mean", torch.zeros(3))
+            self.register_buffer("moving_sigma", torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean, sigma = self.running_mean.view(1, 3, 1, 1), self.moving_sigma.view(1, 3, 1, 1)
+            return (x - mean) / sigma
+
+    with pytest.raises(ModelError) as raised:
+        adabn_cli.adapt(Unknown(), [images])
+    assert "moving_sigma" in raised.value.where
