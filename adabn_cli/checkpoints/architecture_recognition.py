@@ -163,7 +163,7 @@ def _outputs(
     """Outputs with the weights loaded; none where the architecture refuses the picture's size."""
     load_entries(architecture.module, entries, architecture.name)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             return list(_tensors(architecture.module.eval()(picture)))
     except (RuntimeError, AssertionError):
         return []
