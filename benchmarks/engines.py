@@ -1,7 +1,7 @@
 """Time and error of the engines beside a plain pass and torch's update_bn, alternating in one run.
 
 Prints ratios of CPU time to a plain eval pass of the same images, and the worst error of the
-statistics against a float64 oracle that runs one forward per layer. `make bench`, about five
+statistics against a float64 oracle that runs one forward per layer. `make bench`, about ten
 minutes on two cores.
 """
 
