@@ -1,0 +1,52 @@
+"""A run as one page that opens anywhere: no script, no network, no other file. Knows no file.
+
+Names come from disk and from checkpoints: all text is put on one line and escaped, and the page
+itself forbids scripts and requests, so that a mistake here would show and not run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from adabn_cli.printable import one_line
+from adabn_cli.record import Record
+from adabn_cli.renderers import figures, html_charts, html_tables, wording
+
+_SKIPPED = 200
+
+
+def render(record: Record) -> str:
+    """The page, in the order an engineer looks: verdict, scores, classes, sites, the small print.
+
+    Raises UsageError where matplotlib is not installed.
+    """
+    html_charts.require_matplotlib()
+    page = _environment().get_template("report.html.jinja")
+    return page.render(
+        record=record,
+        accuracy_chart=html_charts.accuracy_chart(record),
+        divergence_chart=html_charts.divergence_chart(record),
+        skipped=record.target.skipped[:_SKIPPED],
+    )
+
+
+def _environment() -> Environment:
+    """Templates in which every value is put on one line and escaped, and a missing one raises."""
+    environment = Environment(
+        loader=PackageLoader("adabn_cli.renderers", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_on_one_line,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(figures=figures, tables=html_tables, words=wording)
+    return environment
+
+
+def _on_one_line(value: Any) -> Any:
+    """Text from a record without control characters; markup of our own as it is."""
+    return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -1,0 +1,66 @@
+"""Gates as JUnit XML: a test case a gate. Knows no file."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from adabn_cli.printable import one_line
+from adabn_cli.record import GatePart, Record
+from adabn_cli.renderers.wording import gate_told
+
+_NO_GATE = "no gate was asked for"
+
+
+def render(record: Record) -> str:
+    """One suite: a failed gate is a failure, one that cannot be told an error.
+
+    Without gates there is one skipped case: some pipelines take an empty suite for a broken one,
+    and a passed case would claim that something was checked.
+    """
+    statuses = [gate.status for gate in record.gates]
+    counts = {
+        "tests": len(statuses) or 1,
+        "failures": statuses.count("failed"),
+        "errors": statuses.count("cannot tell"),
+        "skipped": 0 if statuses else 1,
+    }
+    numbers = {name: str(n) for name, n in counts.items()}
+    root = Element("testsuites", {"name": "adabn", **numbers, "time": "0"})
+    suite = SubElement(root, "testsuite", {"name": "adabn", **numbers, "time": "0"})
+    _add_properties(suite, record)
+    for gate in record.gates:
+        _add_case(suite, gate)
+    if not statuses:
+        skipped = SubElement(_case(suite, _NO_GATE), "skipped")
+        skipped.set("message", "Ask for one: adabn report --fail-on 'accuracy_drop>0.5pp'.")
+    indent(root)
+    return "<?xml version='1.0' encoding='utf-8'?>\n" + tostring(root, encoding="unicode") + "\n"
+
+
+def _add_properties(suite: Element, record: Record) -> None:
+    """What was held against the gates, for whoever reads the XML alone."""
+    properties = SubElement(suite, "properties")
+    for name, text in (
+        ("model", record.model.path or "live module"),
+        ("target", record.target.path or record.target.kind),
+        ("images", str(record.target.images)),
+        ("verdict", record.verdict.sentence),
+    ):
+        SubElement(properties, "property", {"name": name, "value": one_line(text)})
+
+
+def _add_case(suite: Element, gate: GatePart) -> None:
+    case = _case(suite, gate.expression)
+    told = f"{gate.expression} {gate_told(gate)}"
+    if gate.status == "failed":
+        SubElement(case, "failure", {"type": "gate failed", "message": one_line(told)})
+    elif gate.status == "cannot tell":
+        SubElement(case, "error", {"type": "gate cannot be told", "message": one_line(told)})
+    else:
+        SubElement(case, "system-out").text = one_line(told)
+
+
+def _case(suite: Element, name: str) -> Element:
+    """A case whose name is the same in every run, so that a pipeline can follow it."""
+    attributes = {"classname": "adabn.gates", "name": one_line(name), "time": "0"}
+    return SubElement(suite, "testcase", attributes)

@@ -1,0 +1,57 @@
+"""JUnit XML, read back by junitparser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
+
+from adabn_cli.printable import one_line
+from adabn_cli.renderers import junit
+
+sys.path.insert(0, str(Path(__file__).parent))
+from report_cases import CASES, GATES, HOSTILE, as_it_was, hostile, noticed
+
+
+def _read(record):
+    report = JUnitXml.fromstring(junit.render(record).encode())
+    (suite,) = report
+    return report, list(suite)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_xml_is_as_it_was(record, case):
+    assert as_it_was(junit.render(CASES[case](record)), f"{case}.xml")
+
+
+def test_each_gate_is_a_case_that_passed_failed_or_erred(record):
+    report, cases = _read(noticed(record))
+    assert [case.name for case in cases] == [gate.expression for gate in GATES]
+    kinds = [[type(result) for result in case.result] for case in cases]
+    assert kinds == [[], [Failure], [Error]]
+    assert (report.tests, report.failures, report.errors, report.skipped) == (3, 1, 1, 0)
+    assert "value 0.02, limit 0.005, n = 1,797" in cases[1].result[0].message
+    assert "not measured: run with --verify" in cases[2].result[0].message
+
+
+def test_the_counts_are_those_of_the_cases(record):
+    report, _ = _read(noticed(record))
+    told = (report.tests, report.failures, report.errors, report.skipped)
+    report.update_statistics()
+    assert (report.tests, report.failures, report.errors, report.skipped) == told
+
+
+def test_no_gate_is_a_skipped_case_and_no_passed_one(record):
+    report, (case,) = _read(record)
+    assert [type(result) for result in case.result] == [Skipped]
+    assert "--fail-on" in case.result[0].message
+    assert (report.tests, report.skipped) == (1, 1)
+
+
+def test_hostile_names_come_back_on_one_line(record):
+    report, cases = _read(hostile(record))
+    assert [case.name for case in cases] == [one_line(HOSTILE)] * 3
+    (suite,) = report
+    assert {p.name: p.value for p in suite.properties()}["model"] == one_line(HOSTILE)
