@@ -36,8 +36,9 @@ if TYPE_CHECKING:
         limit_v_norms,
         log_scale_weight_norm,
     )
+    from adabn_cli.profiles import Profile, read_profile
     from adabn_cli.record import Record
-    from adabn_cli.workflows.live import adapt
+    from adabn_cli.workflows.live import adapt, profile
 
 __version__ = "0.1.0"
 __all__ = [
@@ -52,17 +53,23 @@ __all__ = [
     "NormPropInput",
     "NormPropLinear",
     "NormPropMaxPool2d",
+    "Profile",
     "Record",
     "__version__",
     "adapt",
     "data_dependent_init",
     "limit_v_norms",
     "log_scale_weight_norm",
+    "profile",
+    "read_profile",
 ]
 
 # Public name -> the module it is imported from when first asked for.
 _MODULES = {
     "adapt": "adabn_cli.workflows.live",
+    "profile": "adabn_cli.workflows.live",
+    "Profile": "adabn_cli.profiles",
+    "read_profile": "adabn_cli.profiles",
     "Record": "adabn_cli.record",
     "BatchRenorm1d": "adabn_cli.normalizers.batch_renorm",
     "BatchRenorm2d": "adabn_cli.normalizers.batch_renorm",

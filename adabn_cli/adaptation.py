@@ -1,45 +1,68 @@
-"""What is installed at a site: which sites, and how much of source and target.
+"""What is installed at a site: which sites, by which method, how much of source and target.
 
-Knows no engine and no file. C channels.
+Knows no engine and no file. C channels. In formulas S is what the checkpoint stores, P what a
+source profile says, T what was measured on the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import Model, Site, entries_of, statistics_of
-from adabn_cli.moments import Moments, SiteMoments
-from adabn_cli.normalizers import normalizer
+from adabn_cli.model import Model, Signal, Site, entries_of, statistics_of
+from adabn_cli.moments import EstimatedMoments, Moments, SiteMoments, measure
+from adabn_cli.normalizers import MATCHED, normalizer
 from adabn_cli.printable import first_few
+from adabn_cli.profiles import Profile
+
+#: How a site's statistics follow from what was measured there.
+Method = Literal["adabn", "matched", "auto"]
+
+# Sampling noise counts this many times: chosen on 135 cases over 5 nets, see docs/shifts.md.
+_CAUTION = 4.0
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """AdaBN at the sites that `layers` selects, with the source mixed in by `prior` or `alpha`.
+    """What is installed at the sites that `layers` selects.
 
-    `prior` counts pseudo-images of source (Schneider et al. 2020), or is "auto"; `alpha` is a fixed
-    weight in [0, 1] on the target (alpha-BN). Neither: the target alone, as in Li et al. 2016.
+    `method` "adabn" is Li et al. 2016, with the source mixed in by `prior` or `alpha`; `prior`
+    counts pseudo-images of source (Schneider et al. 2020), or is "auto"; `alpha` is a fixed weight
+    in [0, 1] on the target (alpha-BN). "matched" holds the target against a source profile and
+    trusts the difference by its sampling error; "auto" picks the best of several such matches.
+    Without a method it is "matched" where there is a profile, see `resolved`.
     """
 
     layers: tuple[str, ...] = ()
     prior: float | Literal["auto"] | None = None
     alpha: float | None = None
+    method: Method | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for settings that contradict each other or leave their range."""
+        if self.method not in (None, *get_args(Method)):
+            raise UsageError(
+                f"There is no method {self.method!r}.",
+                hint=f"--method takes {', '.join(get_args(Method))}.",
+            )
         if self.prior is not None and self.alpha is not None:
             raise UsageError(
                 "Source and target can be mixed by --prior or by --alpha, not by both.",
                 hint="Leave one of them out.",
+            )
+        if self.mixes and self.method not in (None, "adabn"):
+            raise UsageError(
+                f"--prior and --alpha belong to --method adabn; {self.method} weighs source and "
+                "target by itself.",
+                hint="Leave them out, or give --method adabn.",
             )
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise UsageError(
@@ -52,9 +75,15 @@ class Adaptation:
                 hint="Give 0 or more pseudo-images of source, or 'auto'.",
             )
 
+    def resolved(self, *, with_profile: bool) -> Adaptation:
+        """The same with its method decided: --prior and --alpha ask for AdaBN."""
+        if self.method is not None:
+            return self
+        return replace(self, method="matched" if with_profile and not self.mixes else "adabn")
+
     @property
     def mixes(self) -> bool:
-        """Whether anything of the source is kept."""
+        """Whether anything of the source is kept by --prior or --alpha."""
         return self.prior is not None or self.alpha is not None
 
     def target_moments(
@@ -67,10 +96,7 @@ class Adaptation:
         target = measured.pixels
         if source is None or not self.mixes:
             return target
-        weight_C = self._weight_of_target(source, measured, site.eps, images)
-        mean_C = weight_C * target.mean_C + (1 - weight_C) * source.mean_C
-        var_C = weight_C * target.var_C + (1 - weight_C) * source.var_C
-        return Moments.of_variance(target.count, mean_C, var_C)
+        return between(source, target, self._weight_of_target(source, measured, site.eps, images))
 
     def _weight_of_target(
         self, source: Moments, measured: SiteMoments, eps: float, images: int
@@ -87,6 +113,13 @@ def _is_count(value: object) -> bool:
     return isinstance(value, float | int) and value >= 0
 
 
+def between(source: Moments, target: Moments, weight_C: Tensor) -> Moments:
+    """Means and variances that lie `weight_C` of the way from source to target."""
+    mean_C = weight_C * target.mean_C + (1 - weight_C) * source.mean_C
+    var_C = weight_C * target.var_C + (1 - weight_C) * source.var_C
+    return Moments.of_variance(max(target.count, 1), mean_C, var_C)
+
+
 def trust(source: Moments, measured: SiteMoments, eps: float, images: int) -> Tensor:
     """How far each channel's target estimate can be trusted, [C] in [0, 1].
 
@@ -95,14 +128,55 @@ def trust(source: Moments, measured: SiteMoments, eps: float, images: int) -> Te
     the true one. With D = max(0, d2 - V), the weight D / (D + V) has the least expected loss.
     """
     target = measured.pixels
-    std_t_C, std_s_C = (target.var_C + eps).sqrt(), (source.var_C + eps).sqrt()
-    shift_C = (target.mean_C - source.mean_C) ** 2 + (std_t_C - std_s_C) ** 2
+    shift_C = _squared_shift(target.mean_C, target.var_C, source.mean_C, source.var_C, eps)
     sampling_C = 1.5 * target.var_C / measured.effective_count(images)  # inf below two images
-    true_shift_C = (shift_C - sampling_C).clamp_min(0)
-    weight_C = torch.nan_to_num(true_shift_C / (true_shift_C + sampling_C))
     # A channel that is silent on a few images has no spread that could be called known: a variance
     # of 0 would amplify the next image that does reach it, 316 times at eps 1e-5.
-    return weight_C.masked_fill(target.dead_C, 0.0)
+    return _weight(shift_C, sampling_C).masked_fill(target.dead_C, 0.0)
+
+
+def matched(source: Moments, target: EstimatedMoments, expected: EstimatedMoments) -> Moments:
+    """The moments with which the site's output is on the target what it is on source images.
+
+    `expected` is what the site shows on plain source images, by a profile; `source` what the
+    checkpoint stores, learned perhaps on augmented ones. With `g = std_T / std_P`:
+    `mu = mu_T + (mu_S - mu_P) g` and `var = var_S g^2`. Where the target equals the profile this is
+    the source model, where the checkpoint's statistics equal the profile's it is AdaBN.
+    """
+    # Without it a channel that is almost silent on source images would be amplified without bound.
+    # A floor and no addend: both identities hold exactly wherever it does not bind.
+    floor_C = 1e-3 * source.var_C + 1e-8
+    ratio_C = torch.maximum(target.var_C, floor_C) / torch.maximum(expected.var_C, floor_C)
+    mean_C = target.mean_C + (source.mean_C - expected.mean_C) * ratio_C.sqrt()
+    return Moments.of_variance(1, mean_C, source.var_C * ratio_C)
+
+
+def match_trust(target: EstimatedMoments, expected: EstimatedMoments, eps: float) -> Tensor:
+    """How far each channel's difference from the profile can be trusted, [C] in [0, 1].
+
+    As `trust`, with the sampling errors of mean and variance on both sides, taken from the spread
+    between images, and counted four times.
+    """
+    shift_C = _squared_shift(target.mean_C, target.var_C, expected.mean_C, expected.var_C, eps)
+    sampling_C = _sampling_error(target, eps) + _sampling_error(expected, eps)
+    return _weight(shift_C, _CAUTION * sampling_C)
+
+
+def _sampling_error(side: EstimatedMoments, eps: float) -> Tensor:
+    """Squared Wasserstein distance that sampling alone makes, [C]."""
+    return side.mean_error2_C + side.var_error2_C / (4 * (side.var_C + eps))
+
+
+def _squared_shift(
+    mean_a_C: Tensor, var_a_C: Tensor, mean_b_C: Tensor, var_b_C: Tensor, eps: float
+) -> Tensor:
+    """Squared Wasserstein distance between Gaussians, [C]."""
+    return (mean_a_C - mean_b_C) ** 2 + ((var_a_C + eps).sqrt() - (var_b_C + eps).sqrt()) ** 2
+
+
+def _weight(shift_C: Tensor, sampling_C: Tensor) -> Tensor:
+    true_shift_C = (shift_C - sampling_C).clamp_min(0)
+    return torch.nan_to_num(true_shift_C / (true_shift_C + sampling_C))
 
 
 def select_sites(sites: Sequence[Site], layers: Sequence[str]) -> frozenset[str]:
@@ -132,18 +206,30 @@ class Installer:
     """Replaces the statistics of the selected sites of one model, and can put them back.
 
     `source` is what each site believed before the first of them was replaced, `original` the same
-    as it was stored; `images` is the number of target images.
+    as it was stored; `images` is the number of target images. `expected` is what each site shows on
+    source images, by the profile; replace it to match another mix of classes.
     """
 
-    def __init__(self, model: Model, adaptation: Adaptation, images: int) -> None:
+    def __init__(
+        self, model: Model, adaptation: Adaptation, images: int, profile: Profile | None = None
+    ) -> None:
+        adaptation = adaptation.resolved(with_profile=profile is not None)
+        if profile is None and adaptation.method != "adabn":
+            raise UsageError(
+                f"--method {adaptation.method} needs a source profile.",
+                hint="Make one, `adabn profile MODEL --source DIR -o FILE`, and give --profile.",
+            )
         state = model.state()
         self.model = model
         self.adaptation = adaptation
         self.images = images
-        self.selected = select_sites(model.sites, adaptation.layers)
+        self.profile = profile
+        self.expected = profile.expected() if profile else {}
+        self.sites = {site.name: self._with_reference(site) for site in model.sites}
+        self.selected = self._selected()
         self.source = {
-            site.name: believed
-            for site in model.sites
+            name: believed
+            for name, site in self.sites.items()
             if (believed := normalizer(site.kind).believed(site, state)) is not None
         }
         self.original = statistics_of(model)
@@ -154,15 +240,48 @@ class Installer:
                 hint="Leave --prior and --alpha out, or these sites (--layers '!SITE').",
             )
 
+    def _with_reference(self, site: Site) -> Site:
+        known = self.profile.sites.get(site.name) if self.profile else None
+        return site if known is None else replace(site, reference=known.moments.pixels)
+
+    def _selected(self) -> frozenset[str]:
+        """What `layers` lets through, less what has to be in a profile and is not."""
+        selected = select_sites(list(self.sites.values()), self.adaptation.layers)
+        return frozenset(
+            name
+            for name in selected
+            if name in self.expected
+            or (self.adaptation.method == "adabn" and self.sites[name].kind not in MATCHED)
+        )
+
+    def measure(self, signal: Signal, batch: int) -> SiteMoments:
+        """The moments of a signal, with a histogram where the profile has one to compare."""
+        moments = measure(signal.activation)
+        known = self.profile.sites.get(signal.site.name) if self.profile else None
+        if known is None or known.bins is None:
+            return moments
+        return replace(moments, histogram_CB=known.bins.count(signal.activation))
+
     def wanted(self, site: Site, measured: SiteMoments) -> Moments:
         """The moments that belong at a selected site where `measured` was seen."""
-        source = self.source.get(site.name)
-        return self.adaptation.target_moments(site, source, measured, self.images)
+        site, source = self.sites[site.name], self.source.get(site.name)
+        if self.adaptation.method == "adabn" or source is None:
+            wanted = self.adaptation.target_moments(site, source, measured, self.images)
+            keeps_C = measured.pixels.dead_C if site.kind in MATCHED else None
+        else:
+            target, expected = measured.estimated(self.images), self.expected[site.name]
+            weight_C = match_trust(target, expected, site.eps)
+            wanted = between(source, matched(source, target, expected), weight_C)
+            keeps_C = measured.pixels.dead_C
+        if source is None or keeps_C is None:
+            return wanted
+        # A channel silent on these images keeps its source: nothing tells how far it may go up.
+        return between(source, wanted, 1.0 - keeps_C.double())
 
     def install(self, site: Site, moments: Moments) -> None:
         """Makes the site normalize by `moments`. Raises ModelError where they do not fit it."""
         state = self.model.state()
-        entries = normalizer(site.kind).absorb(site, state, moments)
+        entries = normalizer(site.kind).absorb(self.sites[site.name], state, moments)
         for key, value in entries.items():
             if not torch.isfinite(value.to(state[key].dtype)).all():
                 raise ModelError(

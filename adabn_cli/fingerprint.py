@@ -38,6 +38,17 @@ def fingerprint(model: Model) -> Fingerprint:
     return Fingerprint(sites.hexdigest(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
 
 
+def statistics_digest(model: Model) -> str:
+    """A hash of the statistics that the model stores, which `fingerprint` leaves out."""
+    state = model.state()
+    digests = sorted(
+        f"{site.name}\t{role}\t{_digest(state[key])}"
+        for site in model.sites
+        for role, key in site.keys.items()
+    )
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def _digest(tensor: Tensor) -> str:
     # float32 holds every float16 and bfloat16, so a halved checkpoint is compared by its values.
     values = tensor.detach().to("cpu", torch.float32).contiguous()

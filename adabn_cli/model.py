@@ -6,11 +6,13 @@ Knows no format, no engine and no normalizer. Every checkpoint format implements
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
+
+from adabn_cli.moments import Moments
 
 #: The tensor of logits a model's output was reduced to, [N, K] or [N, K, H, W];
 #: None where the model gives none (a detector's boxes).
@@ -21,7 +23,9 @@ Outputs = Tensor | None
 class Site:
     """A place where a normalizer's input is measured and its statistics are replaced.
 
-    `keys` maps a role ("mean", "var") to the state entry that holds it.
+    A layer without a normalizer is a site at its output, which is scaled and shifted instead.
+    `keys` maps a role ("mean", "var"; "scale", "shift") to the state entry that holds it.
+    `reference` is what a source profile says of the site, where there is one.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Site:
     channels: int
     eps: float
     keys: Mapping[str, str]
+    reference: Moments | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,10 @@ class FixedLayer:
 
 
 class Signal(NamedTuple):
-    """A forward waits at `site`; `activation` [n, C, *] is the normalizer's input there."""
+    """A forward waits at `site`; `activation` [n, C, *] is what is measured there.
+
+    Where the site is a layer's output, it is the output as the source model gives it.
+    """
 
     site: Site
     activation: Tensor
@@ -86,7 +94,10 @@ class Model(Protocol):
 
     @property
     def sites(self) -> Sequence[Site]:
-        """Where statistics can be re-estimated, in order of registration."""
+        """Where statistics can be re-estimated, in order of registration.
+
+        Outputs of layers without a normalizer only where no layer stores statistics.
+        """
 
     @property
     def fixed(self) -> Sequence[FixedLayer]:
@@ -119,13 +130,16 @@ class Model(Protocol):
         """The same forward, waiting at every site."""
 
     def state(self) -> Mapping[str, Tensor]:
-        """All parameters and buffers by name, live, not copied."""
+        """All parameters and buffers by name, live, not copied; with every scale and shift."""
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries; values are cast to the dtype and shape that is there.
 
         Raises ModelError for an unknown name or a wrong number of values.
         """
+
+    def folded(self) -> Mapping[str, Tensor]:
+        """The weights and biases that scaled and shifted outputs come down to, where any is."""
 
     def save(self, path: Path) -> None:
         """Writes the model in the format it was read from; only changed entries differ."""

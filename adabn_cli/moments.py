@@ -64,25 +64,105 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class SiteMoments:
-    """What was measured at a site: over all positions, and over the means of single images.
+class ImageMoments:
+    """How single images of a site differ: by their means m and mean squares q, [C] each.
 
-    Positions of one image are correlated, so how well the mean is known follows from the spread
-    between images, not from the number of positions.
+    `q_i = v_i + (m_i - mean)^2` is the mean squared deviation of image i's positions from the mean
+    of all m; v_i is the variance inside it. The mean of q is the site's variance, so the spread of
+    q tells how well that variance is known. `cross_C` sums the products of the deviations of m and
+    q: with it q can be taken about another mean, and parts merge without loss.
+    """
+
+    count: int
+    mean_C: Tensor
+    m2_C: Tensor
+    square_mean_C: Tensor
+    square_m2_C: Tensor
+    cross_C: Tensor
+
+    @classmethod
+    def empty(cls, channels: int, device: torch.device | str = "cpu") -> ImageMoments:
+        """The moments of no image."""
+        zeros = torch.zeros(channels, dtype=torch.float64, device=device)
+        return cls(0, zeros, zeros, zeros, zeros, zeros)
+
+    def about(self, mean_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean of q, its summed squared deviation and its cross sum with m, q taken about `mean_C`.
+
+        From `q' = q - 2 d (m - mean) + d^2` with `d = mean_C - mean`.
+        """
+        d_C = mean_C - self.mean_C
+        return (
+            self.square_mean_C + d_C**2,
+            (self.square_m2_C - 4 * d_C * self.cross_C + 4 * d_C**2 * self.m2_C).clamp_min(0),
+            self.cross_C - 2 * d_C * self.m2_C,
+        )
+
+    def merge(self, other: ImageMoments) -> ImageMoments:
+        """Both parts together: Chan's update on the pairs (m, q), q taken about the common mean."""
+        if self.count == 0 or other.count == 0:
+            return other if self.count == 0 else self
+        count = self.count + other.count
+        mean_C = self.mean_C + (other.mean_C - self.mean_C) * (other.count / count)
+        square_a_C, m2_a_C, cross_a_C = self.about(mean_C)
+        square_b_C, m2_b_C, cross_b_C = other.about(mean_C)
+        weight = self.count * other.count / count
+        delta_C, delta_square_C = other.mean_C - self.mean_C, square_b_C - square_a_C
+        return ImageMoments(
+            count,
+            mean_C,
+            self.m2_C + other.m2_C + delta_C**2 * weight,
+            square_a_C + delta_square_C * (other.count / count),
+            m2_a_C + m2_b_C + delta_square_C**2 * weight,
+            cross_a_C + cross_b_C + delta_C * delta_square_C * weight,
+        )
+
+
+@dataclass(frozen=True)
+class EstimatedMoments:
+    """Mean and variance, and the squared standard errors of both, [C] each, float64."""
+
+    mean_C: Tensor
+    var_C: Tensor
+    mean_error2_C: Tensor
+    var_error2_C: Tensor
+
+
+@dataclass(frozen=True)
+class SiteMoments:
+    """What was measured at a site: over all positions, and over single images.
+
+    Positions of one image are correlated, so how well a statistic is known follows from the spread
+    between images, not from the number of positions. `histogram_CB` counts values by bin, where
+    that was asked for.
     """
 
     pixels: Moments
-    images: Moments
+    images: ImageMoments
+    histogram_CB: Tensor | None = None
 
     @classmethod
     def empty(cls, channels: int, device: torch.device | str = "cpu") -> SiteMoments:
         """The moments of no image."""
-        nothing = Moments.empty(channels, device)
-        return cls(nothing, nothing)
+        return cls(Moments.empty(channels, device), ImageMoments.empty(channels, device))
 
     def merge(self, other: SiteMoments) -> SiteMoments:
         """Both parts together."""
-        return SiteMoments(self.pixels.merge(other.pixels), self.images.merge(other.images))
+        histograms = [x for x in (self.histogram_CB, other.histogram_CB) if x is not None]
+        return SiteMoments(
+            self.pixels.merge(other.pixels),
+            self.images.merge(other.images),
+            torch.stack(histograms).sum(0) if histograms else None,
+        )
+
+    def estimated(self, images: int) -> EstimatedMoments:
+        """Mean and variance with their errors over so many images; inf for fewer than 2."""
+        return EstimatedMoments(
+            self.pixels.mean_C,
+            self.pixels.var_C,
+            self.standard_error(images) ** 2,
+            self.variance_error(images) ** 2,
+        )
 
     def standard_error(self, images: int) -> Tensor:
         """Standard error of the mean over so many images, [C], in units of the activation.
@@ -91,10 +171,17 @@ class SiteMoments:
         a site was used several times, or an image came in several rows, there are more rows than
         images, and no more knowledge for that.
         """
+        return self._standard_error(self.images.m2_C, images)
+
+    def variance_error(self, images: int) -> Tensor:
+        """Standard error of the variance, [C], in squared units of the activation; inf as above."""
+        return self._standard_error(self.images.square_m2_C, images)
+
+    def _standard_error(self, m2_C: Tensor, images: int) -> Tensor:
         rows = self.images.count
         if min(rows, images) < 2:
-            return torch.full_like(self.images.mean_C, torch.inf)
-        return (self.images.m2_C / (rows - 1) / min(rows, images)).sqrt()
+            return torch.full_like(m2_C, torch.inf)
+        return (m2_C / (rows - 1) / min(rows, images)).sqrt()
 
     def effective_count(self, images: int) -> Tensor:
         """How many independent samples the mean is worth, [C]: var / standard_error^2.
@@ -107,8 +194,48 @@ class SiteMoments:
         return worth_C.nan_to_num(nan=float(images)).clamp(max=float(self.pixels.count))
 
 
+@dataclass(frozen=True)
+class ImageRows:
+    """One batch at a site, row by row: mean and summed squared deviation, [N, C] each."""
+
+    positions: int
+    mean_NC: Tensor
+    m2_NC: Tensor
+
+    def of(self, rows: Tensor) -> ImageRows:
+        """Some of the rows, by a boolean or integer index."""
+        return ImageRows(self.positions, self.mean_NC[rows], self.m2_NC[rows])
+
+    def pooled(self) -> SiteMoments:
+        """The moments of all rows together."""
+        N, C = self.mean_NC.shape
+        S = self.positions
+        if N == 0 or S == 0:
+            return SiteMoments.empty(C, self.mean_NC.device)
+        mean_C = self.mean_NC.mean(0)
+        deviation_NC = self.mean_NC - mean_C
+        square_NC = self.m2_NC / S + deviation_NC**2
+        square_mean_C = square_NC.mean(0)
+        spread_NC = square_NC - square_mean_C
+        m2_C = (deviation_NC**2).sum(0)
+        images = ImageMoments(
+            N,
+            mean_C,
+            m2_C,
+            square_mean_C,
+            (spread_NC**2).sum(0),
+            (deviation_NC * spread_NC).sum(0),
+        )
+        return SiteMoments(Moments(N * S, mean_C, self.m2_NC.sum(0) + S * m2_C), images)
+
+
 def measure(activation: Tensor) -> SiteMoments:
-    """The moments of an activation [N, C] or [N, C, *], N >= 1.
+    """The moments of an activation [N, C] or [N, C, *], N >= 1."""
+    return image_rows(activation).pooled()
+
+
+def image_rows(activation: Tensor) -> ImageRows:
+    """What each image of an activation [N, C] or [N, C, *] shows.
 
     Partials are centred per image and channel in float32 and merged over images in float64: right
     to 2e-7, at 1-4 times the cost of an eval BatchNorm where `torch.var_mean` takes 24. float64
@@ -117,12 +244,10 @@ def measure(activation: Tensor) -> SiteMoments:
     x = activation if activation.dtype == torch.float64 else activation.float()
     N, C = x.shape[:2]
     S = x[0, 0].numel() if N else 0
-    if N == 0 or S == 0:
-        return SiteMoments.empty(C, x.device)
-    mean_NC, m2_NC = _per_image(x, S)
-    images = _across(mean_NC)
-    pixels = Moments(N * S, images.mean_C, m2_NC.sum(0) + S * images.m2_C)
-    return SiteMoments(pixels, images)
+    if S == 0:
+        nothing_NC = torch.zeros(N, C, dtype=torch.float64, device=x.device)
+        return ImageRows(0, nothing_NC, nothing_NC)
+    return ImageRows(S, *_per_image(x, S))
 
 
 def _per_image(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
@@ -150,8 +275,3 @@ def _per_image(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
 
 def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _across(mean_NC: Tensor) -> Moments:
-    mean_C = mean_NC.mean(0)
-    return Moments(mean_NC.shape[0], mean_C, ((mean_NC - mean_C) ** 2).sum(0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,7 +27,8 @@ _VERSION = 1
 class Pack:
     """Statistics by (site, role), of the target and of the source that they replace.
 
-    The source's make the way back exact without the original file.
+    The source's make the way back exact without the original file. So do `replaced`, the weights
+    and biases, by entry, that a scaled and shifted output is folded into.
     """
 
     fingerprint: Fingerprint
@@ -35,6 +36,7 @@ class Pack:
     target: Mapping[Place, Tensor]
     source: Mapping[Place, Tensor]
     images: int
+    replaced: Mapping[str, Tensor] = field(default_factory=dict)
 
     def as_bytes(self) -> bytes:
         """The pack as a safetensors file; the same statistics give the same bytes."""
@@ -43,6 +45,7 @@ class Pack:
             for side, statistics in (("target", self.target), ("source", self.source))
             for (site, role), value in statistics.items()
         }
+        tensors |= {f"replaced/{key}": x.cpu().contiguous() for key, x in self.replaced.items()}
         # One JSON entry: safetensors writes several metadata keys in a random order.
         about = {
             "version": _VERSION,
@@ -72,8 +75,12 @@ def read_pack(path: Path) -> Pack:
                 hint='Update it: pip install --upgrade "adabn".',
             )
         sides: dict[str, dict[Place, Tensor]] = {"target": {}, "source": {}}
+        replaced: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             side, _, rest = name.partition("/")
+            if side == "replaced":
+                replaced[rest] = tensor
+                continue
             site, _, role = rest.rpartition("/")
             sides[side][site, role] = tensor
         return Pack(
@@ -82,6 +89,7 @@ def read_pack(path: Path) -> Pack:
             sides["target"],
             sides["source"],
             about["images"],
+            replaced,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -116,13 +124,32 @@ def put_in(pack: Pack, model: Model) -> None:
 
 def take_out(pack: Pack, model: Model) -> None:
     """Puts the source statistics back. Raises ModelError where the pack is not in the model."""
-    require_match(pack, model)
     state = model.state()
-    for key, value in entries_of(model, pack.target).items():
-        if not torch.equal(state[key], value.to(state[key])):
+    found = {key: state[key].clone() for key in pack.replaced if key in state}
+    try:
+        model.load_state({key: pack.replaced[key] for key in found})
+        require_match(pack, model)
+        _require_held(pack, model, found)
+    except ModelError:
+        model.load_state(found)
+        raise
+    model.load_state(entries_of(model, pack.source))
+
+
+def _require_held(pack: Pack, model: Model, found: Mapping[str, Tensor]) -> None:
+    """Raises ModelError unless the model held the pack, with `found` as the weights."""
+    target, state = entries_of(model, pack.target), model.state()
+    if pack.replaced:
+        model.load_state(target)
+        wanted, held = model.folded(), found
+    else:
+        wanted, held = target, state
+    for key, value in wanted.items():
+        if key not in held or not torch.equal(held[key], value.to(held[key])):
+            if pack.replaced:
+                model.load_state(entries_of(model, pack.source))
             raise ModelError(
                 "The model does not hold this pack, so there is nothing to take out.",
                 where=f"{key} differs",
                 hint="Give the model that the pack was put into, or leave out --revert.",
             )
-    model.load_state(entries_of(model, pack.source))

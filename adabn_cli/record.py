@@ -81,10 +81,22 @@ class TargetPart(_Part):
     subsample: dict[str, int] | None = None
 
 
+class ProfilePart(_Part):
+    """The source profile that the target was held against; `path` is that of its file or folder.
+
+    `found` says how it came to be used: "--profile", "--source" or "beside the model".
+    """
+
+    path: str | None
+    found: str
+    images: int
+    labeled: int
+
+
 class MethodPart(_Part):
     """How it was adapted. `layers` are globs over sites; `chunk_size` is the largest batch."""
 
-    name: Literal["adabn"] = "adabn"
+    name: Literal["adabn", "matched", "auto"] = "adabn"
     engine: str
     prior: float | str | None
     alpha: float | None
@@ -93,6 +105,7 @@ class MethodPart(_Part):
     dtype: str
     seed: int
     forwards: int = 1
+    profile: ProfilePart | None = None
 
 
 class ScoresPart(_Part):
@@ -149,10 +162,16 @@ class DivergencePart(_Part):
 
 
 class DivergencesPart(_Part):
-    """Target against source, before and after; None where no site was visited."""
+    """Target against source, before and after; None where no site was visited.
+
+    The histogram figures compare the neurons' histograms on the target with those of the source
+    profile, without taking either for Gaussian.
+    """
 
     before: DivergencePart | None
     after: DivergencePart | None
+    histogram_before: DivergencePart | None = None
+    histogram_after: DivergencePart | None = None
 
 
 class SitePart(_Part):
@@ -168,6 +187,8 @@ class SitePart(_Part):
     kl_before: DivergencePart | None
     kl_after: DivergencePart | None
     standard_error_max: float | None
+    histogram_kl_before: DivergencePart | None = None
+    histogram_kl_after: DivergencePart | None = None
 
 
 class ResidualPart(_Part):
@@ -272,6 +293,24 @@ class EvaluationRecord(_Part):
     warnings: tuple[str, ...] = ()
 
 
+class ProfileRecord(_Part):
+    """What a source profile holds, and what the model scores on its pictures.
+
+    `classes` counts the classes with moments of their own, 0 without labels.
+    """
+
+    schema_version: Literal[1] = 1
+    path: str
+    bytes: int
+    model: ModelPart
+    source: TargetPart
+    sites: int
+    neurons: int
+    classes: int
+    scores: ScoresPart
+    warnings: tuple[str, ...] = ()
+
+
 class InspectedSite(_Part):
     """A site in a file; eps is None where only the names of the entries are known."""
 
@@ -279,6 +318,7 @@ class InspectedSite(_Part):
     kind: str
     channels: int
     eps: float | None
+    rule: str = ""
 
 
 class Inspection(_Part):

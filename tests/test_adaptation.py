@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adabn_cli.adaptation import Adaptation, select_sites, trust
+from adabn_cli.adaptation import Adaptation, match_trust, matched, select_sites, trust
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Site
-from adabn_cli.moments import Moments, measure
+from adabn_cli.moments import EstimatedMoments, Moments, measure
 
 SITES = [Site(name, "batch_norm", 4, 1e-5, {}) for name in ("bn1", "layer1.0.bn1", "layer1.0.bn2")]
 SITE = SITES[0]
@@ -107,3 +107,52 @@ def test_auto_lies_nearer_to_the_truth_than_either_side_where_images_are_few() -
             loss[index] += gap.mean()
     assert loss[0] < loss[1]
     assert loss[0] < loss[2]
+
+
+def estimated(seed: int, n: int = 200, scale: float = 1.0) -> EstimatedMoments:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 5, 3, generator=generator, dtype=torch.float64) * scale + seed
+    return measure(x).estimated(n)
+
+
+def moments_of(known: EstimatedMoments) -> Moments:
+    return Moments.of_variance(1, known.mean_C, known.var_C)
+
+
+def test_a_match_to_what_the_checkpoint_stores_is_adabn() -> None:
+    target, expected = estimated(0, scale=3.0), estimated(1)
+    found = matched(moments_of(expected), target, expected)
+    torch.testing.assert_close(found.mean_C, target.mean_C, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.var_C, target.var_C, rtol=1e-12, atol=1e-12)
+
+
+def test_a_target_that_is_the_profile_is_matched_to_the_source_model() -> None:
+    source, expected = moments_of(estimated(2, scale=0.5)), estimated(1)
+    found = matched(source, expected, expected)
+    torch.testing.assert_close(found.mean_C, source.mean_C, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.var_C, source.var_C, rtol=1e-12, atol=1e-12)
+
+
+def test_matching_gives_the_output_what_it_is_on_source_images() -> None:
+    """The mean and variance of (x - mu) / sigma on the target are those on the profile."""
+    source, target, expected = moments_of(estimated(2)), estimated(0, scale=3.0), estimated(1)
+    found = matched(source, target, expected)
+    wanted_mean = (expected.mean_C - source.mean_C) / source.var_C.sqrt()
+    mean = (target.mean_C - found.mean_C) / found.var_C.sqrt()
+    torch.testing.assert_close(mean, wanted_mean)
+    torch.testing.assert_close(target.var_C / found.var_C, expected.var_C / source.var_C)
+
+
+def test_a_channel_silent_in_the_profile_is_not_amplified_without_bound() -> None:
+    silent = EstimatedMoments(*(torch.zeros(1, dtype=torch.float64) for _ in range(4)))
+    one = torch.ones(1, dtype=torch.float64)
+    found = matched(Moments.of_variance(1, one, one), EstimatedMoments(one, one, one, one), silent)
+    assert 0 < float(found.var_C) <= 1001
+
+
+def test_a_difference_within_sampling_error_is_not_trusted() -> None:
+    same, far = match_trust(estimated(1), estimated(1), 1e-5), estimated(9)
+    assert same.eq(0).all()
+    assert match_trust(far, estimated(1), 1e-5).gt(0.99).all()
+    few = EstimatedMoments(far.mean_C, far.var_C, torch.full((5,), torch.inf), far.var_error2_C)
+    assert match_trust(few, estimated(1), 1e-5).eq(0).all()

@@ -74,6 +74,45 @@ def test_half_precision_is_widened_before_it_is_summed(dtype: torch.dtype) -> No
     torch.testing.assert_close(found.var_C, var, rtol=1e-6, atol=1e-6)
 
 
+def squares(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Per image of [N, C, *]: mean, and mean squared deviation from the mean of all, [N, C]."""
+    values = x.double().flatten(2)
+    means = values.mean(2)
+    return means, ((values - means.mean(0)[:, None]) ** 2).mean(2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=1, max_size=5).filter(lambda s: sum(s) > 1),
+    offset=st.sampled_from([0.0, 50.0]),
+)
+def test_splitting_does_not_change_how_images_differ(sizes: list[int], offset: float) -> None:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    x = torch.randn(sum(sizes), 3, 4, 4, generator=generator, dtype=torch.float64)
+    x = x * (1 + x[:, :, :1, :1].abs()) + offset + x[:, :, 1:2, 1:2]
+    merged = SiteMoments.empty(3)
+    for part in x.split(sizes):
+        merged = merged.merge(measure(part))
+    means, square = squares(x)
+    images = merged.images
+    close = {"rtol": 1e-8, "atol": 1e-9}
+    torch.testing.assert_close(images.square_mean_C, square.mean(0), **close)
+    torch.testing.assert_close(images.square_m2_C, ((square - square.mean(0)) ** 2).sum(0), **close)
+    torch.testing.assert_close(
+        images.cross_C, ((means - means.mean(0)) * (square - square.mean(0))).sum(0), **close
+    )
+
+
+def test_the_error_of_the_variance_is_that_of_the_mean_of_squares() -> None:
+    x = torch.randn(40, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    _, square = squares(x)
+    estimated = measure(x).estimated(40)
+    torch.testing.assert_close(estimated.var_C, square.mean(0))
+    torch.testing.assert_close(estimated.var_error2_C, square.var(0) / 40)
+    torch.testing.assert_close(estimated.mean_error2_C, x.mean((2, 3)).var(0) / 40)
+    assert measure(x[:1]).estimated(1).var_error2_C.isinf().all()
+
+
 def test_one_sample_has_variance_zero() -> None:
     found = measure(torch.tensor([[5.0, -2.0]])).pixels
     assert found.count == 1

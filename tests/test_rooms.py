@@ -15,16 +15,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "printable"}
-WORDS = SPEECH | {"batch", "model", "moments"}
-RULES = {"adaptation", "fingerprint", "normalizers", "packs"}
+WORDS = SPEECH | {"batch", "histogram", "model", "moments"}
+RULES = {"adaptation", "fingerprint", "normalizers", "packs", "profiles"}
 PARTS = {"checkpoints", "engines", "measures", "targets"}
 
 #: Room -> the rooms that it may import from, besides itself.
 MAY_LOOK_INTO: dict[str, set[str]] = {
     **{word: set() for word in WORDS | {"record", "torchvision_import"}},
+    **{word: {"moments"} for word in ("model", "histogram")},
     "normalizers": WORDS,
     "fingerprint": WORDS,
-    "adaptation": WORDS | {"normalizers"},
+    "profiles": WORDS | {"fingerprint"},
+    "adaptation": WORDS | {"normalizers", "profiles"},
     "packs": WORDS | {"fingerprint"},
     "checkpoints": WORDS | {"normalizers"},
     "targets": SPEECH | {"batch", "model"},
@@ -33,7 +35,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "workflows": WORDS | RULES | PARTS | {"record"},
     "renderers": SPEECH | {"record"},
     "cli": WORDS | RULES | PARTS | {"record", "renderers", "workflows"},
-    "__init__": {"normalizers", "record", "torchvision_import", "workflows"},
+    "__init__": {"normalizers", "profiles", "record", "torchvision_import", "workflows"},
     "__main__": {"cli"},
 }
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from adabn_cli.checkpoints.layers import (
     distinct_layers,
+    find_output_layers,
     find_sites,
     first_floating,
     input_channels,
     named_layers,
     unwrap,
 )
+from adabn_cli.checkpoints.output_layers import OutputLayer
 from adabn_cli.checkpoints.suspension import current_call, suspend
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended
@@ -56,6 +58,14 @@ class EagerModel:
         self.sites, self._layers, self.fixed = find_sites(self.module)
         self.input_channels = input_channels(self.module)
         self._state = _state_of(self.module)
+        self._outputs: list[OutputLayer] = []
+        if not self.sites:
+            # Behind a normalizer nothing is left to match: it takes out what a scale puts in.
+            self._outputs, unmatched = find_output_layers(self.module)
+            self.sites = [layer.site for layer in self._outputs]
+            self.fixed = [*self.fixed, *unmatched]
+            for layer in self._outputs:
+                self._state.update(layer.entries)
         self._changed: set[str] = set()
         self._running = 0
         self._undo = ExitStack()
@@ -75,12 +85,12 @@ class EagerModel:
     def forward(self, images: Tensor) -> Outputs:
         """The logits of images [N, C, H, W]."""
         with self._ready(), torch.no_grad():
-            return self._outputs(images)
+            return self._logits(images)
 
     def suspended(self, images: Tensor) -> Suspended:
         """The same forward, waiting at every site."""
         with self._ready():
-            call = suspend(lambda: self._outputs(images))
+            call = suspend(lambda: self._logits(images))
             try:
                 while True:
                     signal = call.advance()
@@ -92,7 +102,7 @@ class EagerModel:
                 call.close()
 
     def state(self) -> Mapping[str, Tensor]:
-        """All parameters and buffers under every name they have."""
+        """All parameters and buffers under every name they have, and every scale and shift."""
         return self._state
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
@@ -110,6 +120,18 @@ class EagerModel:
             with torch.no_grad():
                 held.copy_(value.reshape(held.shape))
 
+    def folded(self) -> Mapping[str, Tensor]:
+        """Weights and biases with the scale and shift of their outputs in them, where any is."""
+        return {k: x for layer in self._outputs for k, x in layer.folded().items()}
+
+    def fold(self) -> None:
+        """Puts scale and shift of every output into the weights of the live module."""
+        folded = self.folded()
+        for layer in self._outputs:
+            layer.scale_C.fill_(1)
+            layer.shift_C.fill_(0)
+        self.load_state(folded)
+
     def save(self, path: Path) -> None:
         """Writes the file the module was read from, with the changed entries replaced."""
         if self.write is None:
@@ -118,10 +140,13 @@ class EagerModel:
                 hint="Save it yourself: torch.save(model.state_dict(), path).",
             )
         # By address: a layer that is registered twice has its entries under both names.
-        changed = {self._state[key].data_ptr() for key in self._changed}
-        self.write(path, {k: x for k, x in self._state.items() if x.data_ptr() in changed})
+        virtual = {key for layer in self._outputs for key in layer.entries}
+        new = {self._state[key].data_ptr(): self._state[key] for key in self._changed - virtual}
+        new |= {self._state[key].data_ptr(): value for key, value in self.folded().items()}
+        entries = {key: new.get(tensor.data_ptr()) for key, tensor in self._state.items()}
+        self.write(path, {key: value for key, value in entries.items() if value is not None})
 
-    def _outputs(self, images: Tensor) -> Outputs:
+    def _logits(self, images: Tensor) -> Outputs:
         like = first_floating(self.module)
         if like is not None:
             # A copy: some models normalize their input in place, and it is needed again.
@@ -154,10 +179,12 @@ class EagerModel:
             if layer._compiled_call_impl is not None:
                 undo.callback(setattr, layer, "_compiled_call_impl", layer._compiled_call_impl)
                 layer._compiled_call_impl = None
-        for site in self.sites:
-            layer = self._layers[site.name]
+        for name, layer in self._layers.items():
+            site = next(site for site in self.sites if site.name == name)
             hook = layer.register_forward_pre_hook(_signal_at(site), with_kwargs=True)
             undo.callback(hook.remove)
+        for output in self._outputs:
+            undo.callback(output.layer.register_forward_hook(_signal_behind(output)).remove)
 
 
 def _state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -174,6 +201,16 @@ def _signal_at(site: Site) -> Callable[[nn.Module, tuple[Any, ...], dict[str, An
         call = current_call()
         if call is not None:
             call.wait(Signal(site, _activation(site, args, kwargs)))
+
+    return hook
+
+
+def _signal_behind(layer: OutputLayer) -> Callable[[nn.Module, tuple[Any, ...], Any], Tensor]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
+        call = current_call()
+        if call is not None:
+            call.wait(Signal(layer.site, layer.activation(output)))
+        return layer.adapted(output)
 
     return hook
 

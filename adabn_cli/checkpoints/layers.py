@@ -5,15 +5,17 @@ Knows torch modules; knows no file and no engine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from adabn_cli.checkpoints.output_layers import OutputLayer, as_output_layer
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
-from adabn_cli.normalizers import NORMALIZERS, normalizer
+from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -93,6 +95,24 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
     return sites, layers, fixed
 
 
+def find_output_layers(module: nn.Module) -> tuple[list[OutputLayer], list[FixedLayer]]:
+    """Convolutions and linear layers as sites at their output, and those that cannot be one."""
+    outputs: list[OutputLayer] = []
+    fixed: list[FixedLayer] = []
+    uses = Counter(id(x) for _, layer in distinct_layers(module) for x in layer.parameters(False))
+    for name, layer in distinct_layers(module):
+        found = as_output_layer(name, layer)
+        if isinstance(found, FixedLayer):
+            fixed.append(found)
+        elif found is not None:
+            if any(uses[id(x)] > 1 for x in layer.parameters(False)):
+                reason = "shares its weight with another layer, whose output would change too"
+                fixed.append(FixedLayer(name, type(layer).__name__, reason))
+            else:
+                outputs.append(found)
+    return outputs, fixed
+
+
 def _other_statistics(layer: nn.Module, known: Collection[str]) -> list[str]:
     """Floating buffers beside the known ones, which all have to be there.
 
@@ -132,7 +152,7 @@ def _require_plain(name: str, layer: nn.Module) -> None:
 
 def _as_site(name: str, layer: nn.Module) -> Site | None:
     for kind in NORMALIZERS:
-        held = normalizer(kind).HOLDS
+        held = stored_normalizer(kind).HOLDS
         tensors = [held_tensor(layer, tensor_name) for tensor_name in held.values()]
         sizes = {tensor.numel() for tensor in tensors if tensor is not None}
         if all(tensor is not None for tensor in tensors) and len(sizes) == 1:

@@ -45,6 +45,8 @@ _RECORDS = frozenset(
         "timm.models._features.FeatureInfo",
     }
 )
+#: Tuples made of plain numbers and nothing else -> how many.
+_NUMBER_TUPLES = {"adabn_cli.normalizers.batch_renorm.ClippingSchedule": 5}
 _PATHS: dict[str, type] = {
     f"{module}.{pure}{kind}Path": PureWindowsPath if kind == "Windows" else PurePosixPath
     for module in ("pathlib", "pathlib._local")
@@ -175,7 +177,8 @@ def _why_not_named(name: str) -> str | None:
     found = _resolve(name)
     if found is None:
         return "not in the installed version"
-    return None if _is_module_class(name, found) or _is_enum(name, found) else "not a module class"
+    harmless = name in _NUMBER_TUPLES or _is_module_class(name, found) or _is_enum(name, found)
+    return None if harmless else "not a module class"
 
 
 def _resolve(name: str) -> Any:
@@ -208,6 +211,8 @@ def _may(act: Act) -> bool:
     """Whether an act is harmless, its global being allowed to be named."""
     if act.verb == "call":
         return _may_call(act.name, act.args)
+    if act.verb == "new" and act.name in _NUMBER_TUPLES:
+        return _are_numbers(act.args, _NUMBER_TUPLES[act.name])
     if act.verb == "new":
         return act.args == () and (act.name in _RECORDS or _is_module(act.name))
     if act.verb == "build":
@@ -233,6 +238,12 @@ def _rebuilds_a_tensor(args: Any) -> bool:
 
 def _encodes_bytes(args: Any) -> bool:
     return len(args) == 2 and isinstance(args[0], str) and args[1] in ("latin1", "latin-1")
+
+
+def _are_numbers(args: Any, count: int) -> bool:
+    if not isinstance(args, tuple) or len(args) != count:
+        return False
+    return all(type(arg) in (int, float) for arg in args)
 
 
 def _is_number_type(args: Any) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from adabn_cli.cli import options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
+
+if TYPE_CHECKING:
+    from adabn_cli.adaptation import Method
 
 _METHOD = "Method"
 
@@ -58,6 +61,37 @@ def adapt(
             "statistics as other tools compute them, for comparison.",
         ),
     ] = "exact",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="adabn|matched|auto",
+            envvar="ADABN_METHOD",
+            rich_help_panel=_METHOD,
+            help="adabn: the target's statistics, the default without a profile. matched: held "
+            "against a source profile and trusted by sample size, the default with one. auto: "
+            "corrected for the mix of classes too, in about eleven forwards.",
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            metavar="FILE",
+            rich_help_panel=_METHOD,
+            help="What `adabn profile` measured on source pictures; MODEL.profile beside the model "
+            "is found by itself.",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--source",
+            metavar="DIR",
+            rich_help_panel=_METHOD,
+            help="Source pictures to profile first, 256 of them.",
+        ),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -142,8 +176,12 @@ def adapt(
         pictures=PicturesRequest(
             batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
         ),
-        adaptation=Adaptation(values.layers(layers), values.prior(prior), alpha),
+        adaptation=Adaptation(
+            values.layers(layers), values.prior(prior), alpha, cast("Method | None", method)
+        ),
         engine=engine,
+        profile=profile,
+        source=source,
         verify=verify,
         held_out=held_out,
         folder=out,

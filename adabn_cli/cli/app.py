@@ -15,6 +15,7 @@ from adabn_cli.cli.consoles import write
 from adabn_cli.cli.demo import demo
 from adabn_cli.cli.evaluate import evaluate
 from adabn_cli.cli.inspect import inspect
+from adabn_cli.cli.profile import profile
 from adabn_cli.cli.report import report
 from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (adapt, report, inspect, evaluate, apply, demo):
+for command in (adapt, report, inspect, evaluate, profile, apply, demo):
     app.command()(command)
 
 
@@ -47,7 +48,19 @@ def main(
 # Only on the command line: what loosens safety or replaces files, what is different each time.
 _NEVER_SETTINGS = {
     *("trust-pickle", "force", "revert"),
-    *("target", "data", "pack", "out", "json", "debug", "dry-run", "help"),
+    *(
+        "schema",
+        "target",
+        "data",
+        "source",
+        "profile",
+        "pack",
+        "out",
+        "json",
+        "debug",
+        "dry-run",
+        "help",
+    ),
 }
 
 

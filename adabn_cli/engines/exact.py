@@ -65,7 +65,10 @@ class _Forward:
         for site in self.installer.model.sites:
             if site.name in self.held:
                 self._install(site, self.held[site.name])
-        meet_at_every_site(self.installer.model, batches, self._visit, on_outputs, progress)
+        installer = self.installer
+        meet_at_every_site(
+            installer.model, batches, installer.measure, self._visit, on_outputs, progress
+        )
 
     def wanted(self, name: str) -> Moments:
         return self.installer.wanted(self.sites[name], self.measured[name])

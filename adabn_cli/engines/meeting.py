@@ -8,14 +8,16 @@ import torch
 
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.memory import MemoryShortError, require_memory
+from adabn_cli.engines.observe import Measure
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Signal, Site, Suspended
-from adabn_cli.moments import SiteMoments, measure
+from adabn_cli.moments import SiteMoments
 
 
 def meet_at_every_site(
     model: Model,
     batches: Batches,
+    measure: Measure,
     visit: Callable[[Site, SiteMoments], None],
     on_outputs: OutputSink,
     progress: Progress,
@@ -25,7 +27,7 @@ def meet_at_every_site(
     Moments are merged in the order of the batches. Raises ModelError where batches take different
     ways through the model, and MemoryShortError before the machine runs out of memory.
     """
-    runs = _Runs(model, batches, on_outputs, progress)
+    runs = _Runs(model, batches, measure, on_outputs, progress)
     try:
         runs.start()
         while runs.waiting:
@@ -40,9 +42,14 @@ class _Runs:
     """The suspended forwards of all batches, in order."""
 
     def __init__(
-        self, model: Model, batches: Batches, on_outputs: OutputSink, progress: Progress
+        self,
+        model: Model,
+        batches: Batches,
+        measure: Measure,
+        on_outputs: OutputSink,
+        progress: Progress,
     ) -> None:
-        self.model, self.batches = model, batches
+        self.model, self.batches, self.measure = model, batches, measure
         self.on_outputs, self.progress = on_outputs, progress
         self.waiting: dict[int, tuple[Suspended, Site, SiteMoments]] = {}
         self.started: list[Suspended] = []
@@ -89,6 +96,6 @@ class _Runs:
             raise MemoryShortError.with_batches(len(self.started), len(self.batches)) from error
         else:
             # Only the moments stay: the activation itself is kept alive by its forward.
-            self.waiting[index] = (run, signal.site, measure(signal.activation))
+            self.waiting[index] = (run, signal.site, self.measure(signal, index))
         self.done += 1
         self.progress(min(self.done, self.total), self.total)

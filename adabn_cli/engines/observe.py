@@ -5,34 +5,49 @@ It gives the *before* figures under source statistics and the *residual* under a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 from adabn_cli.batch import Batches, OutputSink, Progress
-from adabn_cli.model import Model, Outputs, Suspended
+from adabn_cli.model import Model, Outputs, Signal, Suspended
 from adabn_cli.moments import SiteMoments, measure
+
+#: What is plain_moments of a signal; the number is its batch's.
+Measure = Callable[[Signal, int], SiteMoments]
+
+
+def plain_moments(signal: Signal, batch: int) -> SiteMoments:
+    """The plain moments of a signal."""
+    return measure(signal.activation)
 
 
 def observe(
-    model: Model, batches: Batches, on_outputs: OutputSink, progress: Progress
+    model: Model,
+    batches: Batches,
+    on_outputs: OutputSink,
+    progress: Progress,
+    measure: Measure = plain_moments,
 ) -> dict[str, SiteMoments]:
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
     seen: dict[str, SiteMoments] = {}
     for index, images in enumerate(batches):
         with closing(model.suspended(images)) as forward:
-            on_outputs(index, _watch(forward, seen))
+            on_outputs(index, _watch(forward, seen, measure, index))
         progress(index + 1, len(batches))
     return seen
 
 
-def _watch(forward: Suspended, seen: dict[str, SiteMoments]) -> Outputs:
+def _watch(
+    forward: Suspended, seen: dict[str, SiteMoments], measure: Measure, batch: int
+) -> Outputs:
     while True:
         try:
-            site, activation = next(forward)
+            signal = next(forward)
         except StopIteration as end:
             outputs: Outputs = end.value
             return outputs
-        pool(seen, site.name, measure(activation))
-        del activation  # Or it would live through the stretch behind it.
+        pool(seen, signal.site.name, measure(signal, batch))
+        del signal  # Or it would live through the stretch behind it.
 
 
 def pool(seen: dict[str, SiteMoments], name: str, moments: SiteMoments) -> SiteMoments:

@@ -14,7 +14,7 @@ from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.observe import observe, pool
 from adabn_cli.model import Site
-from adabn_cli.moments import SiteMoments, measure
+from adabn_cli.moments import SiteMoments
 
 
 def estimate(
@@ -26,8 +26,8 @@ def estimate(
     sites: dict[str, Site] = {}
     for index, images in enumerate(batches):
         with closing(model.suspended(images)) as forward:
-            for site, activation in forward:
-                moments = measure(activation)
+            for signal in forward:
+                site, moments = signal.site, installer.measure(signal, index)
                 sites[site.name] = site
                 pool(seen, site.name, moments)
                 if site.name in installer.selected:
@@ -41,6 +41,10 @@ def estimate(
     for name, wanted in installed.items():
         installer.install(sites[name], wanted)
     measured = observe(
-        model, batches, on_outputs, lambda done, of: progress(len(batches) + done, total)
+        model,
+        batches,
+        on_outputs,
+        lambda done, of: progress(len(batches) + done, total),
+        installer.measure,
     )
     return Estimate(installed, measured, forwards=2)

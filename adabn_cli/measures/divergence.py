@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import rel_entr
 from torch import Tensor
 
 from adabn_cli.moments import Moments
@@ -60,6 +63,22 @@ def symmetric_kl_nats(source: Moments, target: Moments, eps: float) -> Tensor:
     spread_C = (v_s_C - v_t_C) ** 2 / (2 * v_s_C * v_t_C)
     distance_C = (source.mean_C - target.mean_C) ** 2
     return spread_C + distance_C * (1 / v_s_C + 1 / v_t_C) / 2
+
+
+def histogram_kl_nats(source_CB: Tensor, target_CB: Tensor) -> Tensor:
+    """The same symmetric sum between the histograms of every neuron, in nats, [C], float64.
+
+    Counts [C, B] in the same bins. Half a count is added to each bin, so that an empty one does not
+    make the divergence infinite.
+    """
+    p_CB, q_CB = _shares(source_CB), _shares(target_CB)
+    return torch.from_numpy((rel_entr(p_CB, q_CB) + rel_entr(q_CB, p_CB)).sum(1))
+
+
+def _shares(counts_CB: Tensor) -> NDArray[np.float64]:
+    smoothed_CB = counts_CB.cpu().double().numpy() + 0.5
+    shares_CB: NDArray[np.float64] = smoothed_CB / smoothed_CB.sum(1, keepdims=True)
+    return shares_CB
 
 
 def summarise(kl_C: Tensor, dead_C: Tensor) -> Divergence:

@@ -1,6 +1,6 @@
 """How each kind of normalizer turns moments into its own statistics. Knows no module and no file.
 
-To add one: a module with `HOLDS`, `believed` and `absorb`, and a line in `NORMALIZERS`.
+To add one: a module with `HOLDS`, `RULE`, `believed` and `absorb`, and a line in `NORMALIZERS`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,24 @@ NORMALIZERS = {
     "mean_only_batch_norm": "adabn_cli.normalizers.mean_only_batch_norm",
 }
 
+#: Kinds that store no statistics: measured at their output, adapted against a source profile.
+MATCHED = {
+    "weight_norm": "adabn_cli.normalizers.weight_norm",
+    "affine": "adabn_cli.normalizers.affine",
+}
+
 
 class Normalizer(Protocol):
     """One kind of normalizer: state and moments in, new entries out."""
 
-    #: Role -> name of the tensor by which a layer of this kind is known.
-    HOLDS: Mapping[str, str]
+    #: What adapting does, for people.
+    RULE: str
 
     def believed(self, site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-        """The statistics that the layer stores, as moments of count 1; None where it has none."""
+        """What the layer takes its tensor to be, as moments of count 1; None where nothing says.
+
+        The statistics that it stores; the site's reference stands in for what it does not store.
+        """
 
     def absorb(
         self, site: Site, state: Mapping[str, Tensor], moments: Moments
@@ -41,7 +50,19 @@ class Normalizer(Protocol):
         """The state entries with which the layer normalizes by `moments`, in float64."""
 
 
+class StoredNormalizer(Normalizer, Protocol):
+    """A kind that stores statistics."""
+
+    #: Role -> name of the tensor by which a layer of this kind is known.
+    HOLDS: Mapping[str, str]
+
+
 @cache
 def normalizer(kind: str) -> Normalizer:
     """The rule of a kind of site, imported when first asked for."""
-    return cast("Normalizer", import_module(NORMALIZERS[kind]))
+    return cast("Normalizer", import_module((NORMALIZERS | MATCHED)[kind]))
+
+
+def stored_normalizer(kind: str) -> StoredNormalizer:
+    """The same for a kind of `NORMALIZERS`."""
+    return cast("StoredNormalizer", normalizer(kind))

@@ -14,16 +14,21 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments
 
 HOLDS = {"mean": "running_mean"}
+RULE = "replaces the running mean by the target's"
 
 
 def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-    """None: a mean without a variance is no Gaussian.
+    """The stored mean with the reference's variance; None without a reference.
 
-    So a record gives no KL for such a site, and no share of the source is mixed in by --prior or
-    --alpha. A made-up variance would give figures that no source image stands for: the weight norm
-    that should keep the scale is learned and need not be near 1.
+    A mean without a variance is no Gaussian: without a source profile a record gives no KL for such
+    a site, and --prior and --alpha have nothing to mix in. A made-up variance would give figures
+    that no source image stands for: the weight norm that should keep the scale is learned and need
+    not be near 1.
     """
-    return None
+    if site.reference is None:
+        return None
+    mean_C = state[site.keys["mean"]].flatten().double().clone()  # Not the live entry.
+    return Moments.of_variance(1, mean_C, site.reference.var_C)
 
 
 def absorb(site: Site, state: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:

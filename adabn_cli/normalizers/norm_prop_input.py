@@ -16,6 +16,7 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments, measure
 
 HOLDS = {"mean": "input_mean", "std": "input_std"}
+RULE = "replaces the input's mean and standard deviation by the target's"
 
 
 def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:

@@ -1,8 +1,9 @@
-"""Weight Normalization (Salimans, Kingma 2016): initialization, scale, range, moment matching.
+"""Weight Normalization (Salimans, Kingma 2016): initialization, scale, range, adaptation.
 
 Works on layers under `torch.nn.utils.parametrizations.weight_norm`, `w = g v / ||v||`, where
 `parametrizations.weight.original0` is g and `original1` is v. C output channels, one g each.
-Without statistics of its own such a layer is adapted against a source profile: `matched`.
+Without statistics of its own such a layer is adapted as one without a normalizer is, by matching
+its output to a source profile; what scales the output scales g.
 """
 
 from __future__ import annotations
@@ -17,35 +18,22 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from adabn_cli.errors import ModelError
-from adabn_cli.moments import Moments, measure
+from adabn_cli.moments import measure
+from adabn_cli.normalizers.affine import RULE, absorb, believed
 from adabn_cli.normalizers.mean_only_batch_norm import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d
+
+__all__ = [
+    "RULE",
+    "absorb",
+    "believed",
+    "data_dependent_init",
+    "limit_v_norms",
+    "log_scale_weight_norm",
+]
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
 _DIRECTION_STD = 0.05
-
-
-def matched(
-    g: Tensor, bias: Tensor, target_moments: Moments, source_moments: Moments
-) -> tuple[Tensor, Tensor]:
-    """The g and bias, in float64, with which a layer shows its source moments on the target.
-
-    For an output `y = t + bias` with t linear in g, whose moments are (m_t, s_t) on the target and
-    (m_s, s_s) on the source: `g <- g s_s/s_t` and `bias <- (bias - m_t) s_s/s_t + m_s`, so that
-    `y' = (y - m_t) s_s/s_t + m_s`. `g` holds one number a channel in any shape, or is a weight with
-    the channels first. A channel that is dead on either domain is left as it is.
-    """
-    target, source = target_moments, source_moments
-    live_C = ~(target.dead_C | source.dead_C)
-    # A dead channel's quotient may be 0, inf or NaN; it is not used.
-    scale_C = torch.where(live_C, (source.var_C / target.var_C).sqrt(), 1.0)
-    bias_C = bias.double().flatten()
-    moved_C = (bias_C - target.mean_C) * scale_C + source.mean_C
-    new_bias_C = torch.where(live_C, moved_C, bias_C)
-    channels = len(scale_C)
-    # By channel whichever axis it is on: a transposed convolution's g is [1, C, 1, 1].
-    new_g = (g.double().reshape(channels, -1) * scale_C.unsqueeze(1)).reshape(g.shape)
-    return new_g, new_bias_C.reshape(bias.shape)
 
 
 class _Exponential(nn.Module):

@@ -18,9 +18,11 @@ def render(found: Inspection) -> RenderableType:
     if found.sites:
         table = figures("site", "kind", "neurons", "eps")
         for site in found.sites:
-            eps = "unknown" if site.eps is None else f"{site.eps:g}"
+            eps = "" if site.eps is None else f"{site.eps:g}"
             table.add_row(plain(site.name), site.kind, f"{site.channels:,}", eps)
         parts += [Text(), table]
+        rules = {site.kind: site.rule for site in found.sites if site.rule}
+        parts += [note(f"{kind}: {rule}", "dim") for kind, rule in rules.items()]
     if found.fixed_layers:
         parts += [Text(), Text("nothing to adapt in:")]
         parts += [

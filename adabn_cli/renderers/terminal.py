@@ -27,6 +27,7 @@ from adabn_cli.renderers.figures import (
     points_interval,
 )
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
+from adabn_cli.renderers.wording import labels, method, profile
 
 _STYLES = {"help": "bold green", "harm": "bold red", "cannot tell": "bold yellow"}
 _SITES_SHOWN = 12
@@ -62,9 +63,10 @@ def _about(record: Record) -> Table:
         ("", f"{model.architecture} ({model.architecture_source})"),
         ("sites", f"{adapted} of {len(record.sites)} adapted{_fixed(record)}"),
         ("target", target.path or target.kind),
-        ("", f"{count(target.images, 'picture')}{_subsample(record)}, {_labels(record)}"),
+        ("", f"{count(target.images, 'picture')}{_subsample(record)}, {labels(record)}"),
         ("input", _input(record)),
-        ("method", _method(record)),
+        ("method", method(record)),
+        ("profile", profile(record)),
     ]
     return facts(rows)
 
@@ -79,14 +81,6 @@ def _subsample(record: Record) -> str:
     return f" drawn of {drawn['of']:,} (seed {drawn['seed']})" if drawn else ""
 
 
-def _labels(record: Record) -> str:
-    target = record.target
-    if target.labels is None:
-        return "no labels"
-    some = "" if target.labeled_images == target.images else f"{target.labeled_images:,} "
-    return f"{some}labelled by {target.labels}"
-
-
 def _input(record: Record) -> str:
     p = record.model.preprocessing
     if p is None:
@@ -96,17 +90,6 @@ def _input(record: Record) -> str:
     kind = "gray" if len(p.mean) == 1 else "RGB"
     crop = "" if p.crop_pct == 1 else f", crop {p.crop_pct:.3g}"
     return f"{size} {kind}{crop}, mean {numbers[0]}, std {numbers[1]} ({p.source})"
-
-
-def _method(record: Record) -> str:
-    method = record.method
-    mixed = ""
-    if method.prior is not None:
-        mixed = f", source as prior {method.prior}"
-    elif method.alpha is not None:
-        mixed = f", alpha {method.alpha:g}"
-    only = f", layers {','.join(method.layers)}" if method.layers else ""
-    return f"AdaBN, {method.engine} engine{mixed}{only}, batches of {method.chunk_size}"
 
 
 def _scores(record: Record) -> list[RenderableType]:
@@ -124,6 +107,9 @@ def _scores(record: Record) -> list[RenderableType]:
     for name, field in (("mean KL (nats)", "mean"), ("median KL (nats)", "median")):
         kl = [getattr(side, field, None) for side in (record.kl.before, record.kl.after)]
         _add_numbers(table, name, *kl)
+    if record.kl.histogram_before and record.kl.histogram_after:
+        histograms = (record.kl.histogram_before.mean, record.kl.histogram_after.mean)
+        _add_numbers(table, "mean histogram KL (nats)", *histograms)
     if change.fixed is not None:
         return [
             table,

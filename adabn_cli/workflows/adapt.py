@@ -14,7 +14,9 @@ from adabn_cli.fingerprint import fingerprint
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Preprocessing, statistics_of
 from adabn_cli.packs import Pack
-from adabn_cli.record import HeldOutPart, Record
+from adabn_cli.record import HeldOutPart, ProfilePart, Record
+from adabn_cli.workflows.contest import require_classes
+from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.predictions import write_predictions
 from adabn_cli.workflows.preprocessing import (
@@ -50,6 +52,8 @@ class AdaptRequest:
     pictures: PicturesRequest = field(default_factory=PicturesRequest)
     adaptation: Adaptation = field(default_factory=Adaptation)
     engine: str = "exact"
+    profile: Path | None = None
+    source: Path | None = None
     verify: bool = False
     held_out: Path | None = None
     folder: Path | None = None
@@ -97,6 +101,7 @@ class Job:
     preprocessing: Preprocessing
     pictures: ScoredPictures
     installer: Installer
+    profile: ProfilePart | None
     warnings: tuple[str, ...]
 
 
@@ -108,18 +113,38 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     check_engine(request.engine)
     with stages.stage("open"):
         opened = open_model(request.model)
-        require_adaptable(opened.model)
+        path = find_profile(request.profile, request.source, request.model.path)
+        require_adaptable(
+            opened.model, with_profile=bool(path or request.source), path=request.model.path
+        )
         preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
+    known = (
+        read_known_profile(path, request.profile, opened.model)
+        if path
+        else measure_source(request.source, opened.model, preprocessing, request.pictures, stages)
+    )
     with stages.stage("read") as progress:
         pictures = open_pictures(
             request.target, opened.model, preprocessing, request.pictures, progress
         )
-    installer = Installer(opened.model, request.adaptation, pictures.images)
+    installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
+    if installer.adaptation.method == "auto":
+        require_classes(installer)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
-    warnings = (*opened.notes, *pictures.labels.notes, *([suspicion] if suspicion else []))
+    doubts = [doubt for doubt in (suspicion, known.warning) if doubt]
+    warnings = (*opened.notes, *pictures.labels.notes, *doubts)
     return Job(
-        request, started, folder, stages, opened, preprocessing, pictures, installer, warnings
+        request,
+        started,
+        folder,
+        stages,
+        opened,
+        preprocessing,
+        pictures,
+        installer,
+        known.part,
+        warnings,
     )
 
 
@@ -150,11 +175,12 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         model_part(job.opened, job.preprocessing),
         target_part(pictures),
         method_part(
-            request.adaptation,
+            job.installer.adaptation,
             request.engine,
             request.pictures.batch_size,
             request.pictures.seed,
             model.dtype,
+            job.profile,
         ),
         pictures.labels_N,
         pictures.classes,
@@ -171,6 +197,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
             if place[0] in outcome.estimate.installed
         },
         images=pictures.images,
+        replaced={key: model.state()[key].clone() for key in model.folded()},
     )
     with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
         model.save(folder / f"model{request.model.path.suffix}")

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import exp, isnan, log
+from math import isnan
 
 from adabn_cli.errors import UsageError
+from adabn_cli.measures.effective_classes import effective_classes
 from adabn_cli.record import GatePart, Record
 
 _EXPRESSION = re.compile(r"\s*([a-z0-9_]+)\s*(?:([<>])\s*([-+0-9.eE]+)\s*(pp|%)?)?\s*")
@@ -75,16 +76,9 @@ def _collapse(record: Record) -> _Reading:
     """The share of the effective number of predicted classes that is lost, 0 to 1."""
     if record.after.n == 0:
         return _Reading(None, None, "the outputs are not scored")
-    kept = _effective(record.after.predicted_histogram) / _effective(
-        record.before.predicted_histogram
-    )
-    return _Reading(1 - kept, record.after.n)
-
-
-def _effective(histogram: Sequence[int]) -> float:
-    """exp(entropy): how many equally frequent classes are worth the same."""
-    total = sum(histogram)
-    return exp(-sum(n / total * log(n / total) for n in histogram if n)) if total else 1.0
+    sides = (record.after.predicted_histogram, record.before.predicted_histogram)
+    after, before = (max(effective_classes(histogram), 1.0) for histogram in sides)
+    return _Reading(1 - after / before, record.after.n)
 
 
 _MEASURES: dict[str, Callable[[Record], _Reading]] = {

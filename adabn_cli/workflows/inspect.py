@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.errors import InputError, UnsafeError
 from adabn_cli.model import Preprocessing
-from adabn_cli.normalizers import NORMALIZERS, normalizer
+from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 
 
@@ -68,7 +68,13 @@ def _network(opened: OpenedModel) -> dict[str, object]:
         "architecture": model.architecture,
         "architecture_source": model.architecture_source,
         "sites": tuple(
-            InspectedSite(name=site.name, kind=site.kind, channels=site.channels, eps=site.eps)
+            InspectedSite(
+                name=site.name,
+                kind=site.kind,
+                channels=site.channels,
+                eps=None if site.kind in MATCHED else site.eps,
+                rule=normalizer(site.kind).RULE,
+            )
             for site in model.sites
         ),
         "fixed_layers": tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
@@ -88,7 +94,7 @@ def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
     """The sites in a state dict, told by the names and sizes of its entries alone."""
     sites: dict[str, InspectedSite] = {}
     for kind in NORMALIZERS:
-        first, *others = normalizer(kind).HOLDS.values()
+        first, *others = stored_normalizer(kind).HOLDS.values()
         for key, tensor in entries.items():
             name = key.removesuffix(f".{first}")
             if name == key or name in sites:
@@ -98,8 +104,23 @@ def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
             beside = [entries.get(f"{name}.{other}") for other in others]
             if all(other is not None and other.numel() == tensor.numel() for other in beside):
                 channels = tensor.numel()
-                sites[name] = InspectedSite(name=name, kind=kind, channels=channels, eps=None)
-    return tuple(sites.values())
+                rule = normalizer(kind).RULE
+                sites[name] = InspectedSite(
+                    name=name, kind=kind, channels=channels, eps=None, rule=rule
+                )
+    return tuple(sites.values()) or tuple(_weight_normalized(entries))
+
+
+def _weight_normalized(entries: Mapping[str, Tensor]) -> Iterator[InspectedSite]:
+    """Layers under Weight Norm, of either form, that have a bias."""
+    for key, g in entries.items():
+        for ending in (".weight_g", ".parametrizations.weight.original0"):
+            name = key.removesuffix(ending)
+            if name != key and f"{name}.bias" in entries:
+                rule = normalizer("weight_norm").RULE
+                yield InspectedSite(
+                    name=name, kind="weight_norm", channels=g.numel(), eps=None, rule=rule
+                )
 
 
 def _stored_beside(name: str, held: str, entries: Mapping[str, Tensor]) -> bool:

@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.adaptation import Adaptation, Installer, Method
 from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.engines import check_engine
 from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
+from adabn_cli.workflows.known_profile import profile_part
 from adabn_cli.workflows.outcome import Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.profile import profile_of
 from adabn_cli.workflows.recording import (
     Subject,
     live_model_part,
@@ -38,6 +41,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     layers: Sequence[str] = (),
     prior: float | Literal["auto"] | None = None,
     alpha: float | None = None,
+    method: Method | None = None,
+    profile: Profile | None = None,
     output: str | None = None,
     classes: Sequence[str] | None = None,
     verify: bool = False,
@@ -47,6 +52,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     `images` are batches [n, C, H, W] as the model takes them: tensors, (images, labels) pairs as a
     DataLoader gives them, or dicts. They are read once and held, so a shuffling loader will do.
     Labels [n] (class indices, negative where unknown) are only for the record's accuracy.
+    `profile` is what the function of that name gave for the source images, or `read_profile`.
 
     The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
     Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
@@ -54,12 +60,16 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages()
     check_engine(engine)
     wrapped = EagerModel(model, classes=classes, output=output)
-    require_adaptable(wrapped)
+    require_adaptable(wrapped, with_profile=profile is not None)
+    if profile is not None:
+        require_profile_of(profile, wrapped)
     with stages.stage("read"):
         held, labels_N = _held(images)
     _check_classes(count_outputs(wrapped, held[0][:1]), labels_N, classes)
-    adaptation, images_held = Adaptation(tuple(layers), prior, alpha), sum(map(len, held))
-    installer = Installer(wrapped, adaptation, images_held)
+    images_held = sum(map(len, held))
+    adaptation = Adaptation(tuple(layers), prior, alpha, method)
+    installer = Installer(wrapped, adaptation, images_held, profile)
+    part = None if profile is None else profile_part(profile, None, "given")
     subject = Subject(
         live_model_part(wrapped),
         TargetPart(
@@ -69,13 +79,41 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
             labels=None if labels_N is None else "given with the batches",
             labeled_images=0 if labels_N is None else int((labels_N >= 0).sum()),
         ),
-        method_part(adaptation, engine, max(map(len, held)), seed=0, dtype=wrapped.dtype),
+        method_part(
+            installer.adaptation,
+            engine,
+            max(map(len, held)),
+            seed=0,
+            dtype=wrapped.dtype,
+            profile=part,
+        ),
         labels_N,
         classes,
     )
     with installer.undone_on_failure():
         outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
-        return record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
+        record = record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
+        wrapped.fold()
+        return record
+
+
+def profile(
+    model: nn.Module,
+    images: Iterable[Any],
+    *,
+    output: str | None = None,
+) -> Profile:
+    """What every site of the model shows on source images, to adapt against later.
+
+    `images` as for `adapt`; with labels the profile knows the classes apart, up to 20 of them. The
+    model is left as it was. `profile.as_bytes()` is its file. Raises UsageError, ModelError,
+    TargetError.
+    """
+    wrapped = EagerModel(model, output=output)
+    held, labels_N = _held(images)
+    _check_classes(count_outputs(wrapped, held[0][:1]), labels_N, None)
+    found, _ = profile_of(wrapped, held, labels_N, Stages())
+    return found
 
 
 def _check_classes(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from adabn_cli.adaptation import Installer
 from adabn_cli.batch import Batches, Progress, no_output
@@ -17,7 +18,8 @@ from adabn_cli.measures.residual import WorstResidual, residual, worst
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model
 from adabn_cli.moments import SiteMoments
-from adabn_cli.normalizers import normalizer
+from adabn_cli.normalizers import MATCHED, normalizer
+from adabn_cli.workflows.contest import contest
 
 
 class Stages:
@@ -58,7 +60,7 @@ def adapt_and_measure(
     scores_before, scores_after = Scores(), Scores()
     with installer.undone_on_failure():
         with stages.stage("before") as progress:
-            before = observe(model, batches, scores_before, progress)
+            before = observe(model, batches, scores_before, progress, installer.measure)
         if not installer.selected & before.keys():
             raise ModelError(
                 "No picture reached a normalizer that could be adapted.",
@@ -66,11 +68,16 @@ def adapt_and_measure(
                 hint="Layers called by other code than their own __call__ cannot be seen.",
             )
         with stages.stage("adapt") as progress:
-            estimate = engine(engine_name).estimate(installer, batches, scores_after, progress)
+            if installer.adaptation.method == "auto":
+                estimate, scores_after = contest(
+                    installer, batches, engine(engine_name), scores_before, progress
+                )
+            else:
+                estimate = engine(engine_name).estimate(installer, batches, scores_after, progress)
         seen = estimate.measured
         if verify:
             with stages.stage("verify") as progress:
-                seen = observe(model, batches, no_output, progress)
+                seen = observe(model, batches, no_output, progress, installer.measure)
         # In one forward that never came back to a site, what it saw is what it installed.
         known = verify or estimate.forwards > 1
         found = _residual(installer, estimate, seen) if known else None
@@ -81,32 +88,42 @@ def _residual(
     installer: Installer, estimate: Estimate, seen: Mapping[str, SiteMoments]
 ) -> WorstResidual | None:
     """The worst difference between what the model holds and what `seen` asks for, and its site."""
-    sites = {site.name: site for site in installer.model.sites}
-    state = installer.model.state()
+    sites, state = installer.sites, installer.model.state()
     residuals = {}
     for name in estimate.installed:
-        held = normalizer(sites[name].kind).believed(sites[name], state)
-        if held is not None:
-            wanted = installer.wanted(sites[name], seen[name])
-            residuals[name] = residual(held, wanted, sites[name].eps)
+        site, rule = sites[name], normalizer(sites[name].kind)
+        held = rule.believed(site, state)
+        # What the site would believe if it had absorbed it: a kind may store less than moments.
+        entries = rule.absorb(site, state, installer.wanted(site, seen[name]))
+        wanted = rule.believed(site, {**state, **entries})
+        if held is not None and wanted is not None:
+            residuals[name] = residual(held, wanted, site.eps)
     return worst(residuals)
 
 
-def require_adaptable(model: Model) -> None:
-    """Raises ModelError where the model has no statistics to re-estimate, and says why."""
-    if model.sites:
+def require_adaptable(model: Model, *, with_profile: bool, path: Path | None = None) -> None:
+    """Raises ModelError where the model has nothing to re-estimate, and says why.
+
+    Without stored statistics it takes a source profile to adapt.
+    """
+    if model.sites and (with_profile or not all(site.kind in MATCHED for site in model.sites)):
         return
+    hint = "Give a model with BatchNorm or another normalizer that keeps running statistics."
+    if model.sites:
+        hint = (
+            f"Match its {len(model.sites)} layers to a source profile, made by `adabn profile "
+            f"{path or 'MODEL'} --source DIR`; or give the checkpoint from before BatchNorm was "
+            "folded in, if it was."
+        )
     if model.fixed:
-        kinds = ", ".join(sorted({layer.kind for layer in model.fixed}))
         first = model.fixed[0]
         raise ModelError(
-            f"There is nothing to adapt: the model's normalizers ({kinds}) store no statistics.",
+            "There is nothing to adapt: the model's layers store no statistics.",
             where=f"{first.name} ({first.kind}) {first.reason}",
-            hint="Give a model with BatchNorm or another normalizer that keeps running statistics.",
+            hint=hint,
         )
     raise ModelError(
-        "There is nothing to adapt: the model has no normalization layer.",
+        "There is nothing to adapt: the model has no normalization layer that stores statistics.",
         where=model.architecture,
-        hint="Was BatchNorm folded into the convolutions on export? "
-        "Give the checkpoint from before the export.",
+        hint=hint,
     )

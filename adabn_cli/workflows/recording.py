@@ -26,6 +26,7 @@ from adabn_cli.record import (
     MethodPart,
     ModelPart,
     PreprocessingPart,
+    ProfilePart,
     Record,
     ResidualPart,
     RunPart,
@@ -91,10 +92,16 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
 
 
 def method_part(
-    adaptation: Adaptation, engine: str, batch_size: int, seed: int, dtype: str
+    adaptation: Adaptation,
+    engine: str,
+    batch_size: int,
+    seed: int,
+    dtype: str,
+    profile: ProfilePart | None = None,
 ) -> MethodPart:
     """How the statistics were estimated."""
     return MethodPart(
+        name=adaptation.resolved(with_profile=profile is not None).method or "adabn",
         engine=engine,
         prior=adaptation.prior,
         alpha=adaptation.alpha,
@@ -102,6 +109,7 @@ def method_part(
         chunk_size=batch_size,
         dtype=dtype,
         seed=seed,
+        profile=profile,
     )
 
 

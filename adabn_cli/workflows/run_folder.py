@@ -81,6 +81,22 @@ def written_whole(folder: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_file_whole(file: Path, content: bytes) -> None:
+    """Writes a file that appears whole or not at all. Raises InputError where it cannot be."""
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except OSError as error:
+        raise InputError(
+            f"The file cannot be written: {error.strerror}.",
+            where=str(file),
+            hint="Give a file in a folder with room, that can be written to, to -o.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _cannot_be_written(folder: Path, why: str) -> InputError:
     return InputError(
         f"The run cannot be written: {why}.",

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adabn_cli.adaptation import select_sites
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import (
     Divergence,
     ModelDivergence,
+    histogram_kl_nats,
     model_divergence,
     summarise,
     symmetric_kl_nats,
 )
 from adabn_cli.measures.scores import Scores
 from adabn_cli.moments import SiteMoments
+from adabn_cli.normalizers import MATCHED
 from adabn_cli.record import (
     ChangePart,
     ClassAccuracyPart,
@@ -107,6 +110,8 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
     sites = {site.name: site for site in outcome.installer.model.sites}
     order = [*outcome.before, *(name for name in sites if name not in outcome.before)]
     kl_before, kl_after = _divergences(outcome, outcome.before), _divergences_after(outcome)
+    bins_before = _histogram_divergences(outcome, outcome.before)
+    bins_after = _histogram_divergences(outcome, outcome.estimate.measured)
     parts = []
     for name in order:
         after = outcome.estimate.measured.get(name)
@@ -123,6 +128,8 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 kl_before=_site_divergence(kl_before, outcome.before, name),
                 kl_after=_site_divergence(kl_after, outcome.estimate.measured, name),
                 standard_error_max=_standard_error(outcome, name, sites[name].eps),
+                histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
+                histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
             )
         )
     return tuple(parts)
@@ -131,7 +138,11 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
 def _why_not(outcome: Outcome, name: str) -> str:
     if name not in outcome.before:
         return "no call of it was seen; it keeps its source statistics"
-    return "left out by --layers"
+    if name not in select_sites(outcome.installer.model.sites, outcome.installer.adaptation.layers):
+        return "left out by --layers"
+    if outcome.installer.sites[name].kind in MATCHED:
+        return "not in the profile, as the layer that gives the model's output is not"
+    return "not in the profile"
 
 
 def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
@@ -145,9 +156,12 @@ def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
 
 def divergences_part(outcome: Outcome) -> DivergencesPart:
     """The divergence of the whole model from the source, before and after."""
+    before, after = outcome.before, outcome.estimate.measured
     return DivergencesPart(
-        before=_model_divergence(_divergences(outcome, outcome.before), outcome.before),
-        after=_model_divergence(_divergences_after(outcome), outcome.estimate.measured),
+        before=_model_divergence(_divergences(outcome, before), before),
+        after=_model_divergence(_divergences_after(outcome), after),
+        histogram_before=_model_divergence(_histogram_divergences(outcome, before), before),
+        histogram_after=_model_divergence(_histogram_divergences(outcome, after), after),
     )
 
 
@@ -162,6 +176,21 @@ def _divergences(outcome: Outcome, measured: Mapping[str, SiteMoments]) -> dict[
         site.name: symmetric_kl_nats(source[site.name], measured[site.name].pixels, site.eps)
         for site in outcome.installer.model.sites
         if site.name in source and site.name in measured
+    }
+
+
+def _histogram_divergences(
+    outcome: Outcome, measured: Mapping[str, SiteMoments]
+) -> dict[str, Tensor]:
+    """The same between histograms, at the sites of which the profile has one."""
+    profile = outcome.installer.profile
+    known = (
+        {name: site.moments.histogram_CB for name, site in profile.sites.items()} if profile else {}
+    )
+    return {
+        name: histogram_kl_nats(source_CB, moments.histogram_CB)
+        for name, moments in measured.items()
+        if (source_CB := known.get(name)) is not None and moments.histogram_CB is not None
     }
 
 

@@ -1,4 +1,4 @@
-"""Weight Norm: initialized on a batch, scaled by a logarithm, held in a range, matched."""
+"""Weight Norm: initialized on a batch, scaled by a logarithm, held in a range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from adabn_cli.normalizers.weight_norm import (
     data_dependent_init,
     limit_v_norms,
     log_scale_weight_norm,
-    matched,
 )
 
 
@@ -263,42 +262,3 @@ def test_ranges_of_no_norm_are_refused_and_a_v_of_zeros_is_left() -> None:
         layer.parametrizations.weight.original1[0] = 0
     limit_v_norms(layer, 0.5, 1)
     assert layer.parametrizations.weight.original1[0].tolist() == [0, 0, 0]
-
-
-def test_a_matched_layer_shows_its_source_moments_on_the_target() -> None:
-    layer = weight_norm(nn.Conv2d(3, 4, 3)).double()
-    source, target = draw(30, 3, 6, 6).double(), draw(30, 3, 6, 6, seed=1).double() * 3 + 2
-    wanted, seen = measure(layer(source)).pixels, measure(layer(target)).pixels
-    expected = (layer(target) - seen.mean_C.view(1, -1, 1, 1)) * (
-        wanted.var_C / seen.var_C
-    ).sqrt().view(1, -1, 1, 1) + wanted.mean_C.view(1, -1, 1, 1)
-    g = layer.parametrizations.weight.original0
-    new_g, new_bias = matched(g, layer.bias, seen, wanted)
-    assert new_g.shape == g.shape
-    with torch.no_grad():
-        g.copy_(new_g)
-        layer.bias.copy_(new_bias)
-    torch.testing.assert_close(layer(target), expected)
-    found = measure(layer(target)).pixels
-    torch.testing.assert_close(found.mean_C, wanted.mean_C, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(found.var_C, wanted.var_C, rtol=1e-9, atol=1e-9)
-
-
-def test_a_plain_weight_is_matched_like_g() -> None:
-    layer = nn.Linear(5, 3)
-    seen = Moments.of_variance(9, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 4, 4]))
-    wanted = Moments.of_variance(9, torch.tensor([0.0, 2, 1]), torch.tensor([1.0, 16, 4]))
-    weight, bias = matched(layer.weight, layer.bias, seen, wanted)
-    scale = torch.tensor([0.5, 2, 1], dtype=torch.float64)
-    torch.testing.assert_close(weight, layer.weight.double() * scale.unsqueeze(1))
-    torch.testing.assert_close(bias, (layer.bias.double() - seen.mean_C) * scale + wanted.mean_C)
-
-
-def test_a_channel_dead_on_either_side_is_left_as_it_is() -> None:
-    g, bias = torch.tensor([[2.0], [3.0], [5.0]]), torch.tensor([1.0, 2.0, 3.0])
-    mean = torch.tensor([1.0, 1.0, 1.0])
-    seen = Moments.of_variance(9, mean + 4, torch.tensor([0.0, 1.0, 4.0]))
-    wanted = Moments.of_variance(9, mean, torch.tensor([1.0, 0.0, 1.0]))
-    new_g, new_bias = matched(g, bias, seen, wanted)
-    assert new_g.flatten().tolist() == [2, 3, 2.5]
-    assert new_bias.tolist() == [1, 2, 0]

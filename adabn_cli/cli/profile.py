@@ -1,0 +1,93 @@
+"""`adabn profile`: measure the source domain once, so that no source picture is needed later."""
+
+from __future__ import annotations
+
+from json import loads
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adabn_cli.cli import options, values
+from adabn_cli.cli.consoles import show, write, write_json
+from adabn_cli.cli.progress import shown_progress
+
+
+def profile(
+    model: options.ModelPath,
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--source",
+            "-s",
+            metavar="DIR",
+            help="Pictures of the kind that the model was trained on, of all its classes.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The profile to write; by default MODEL with the suffix .profile, where adapt "
+            "finds it.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    output: options.OutputKey = None,
+    trust_pickle: options.TrustPickle = False,
+    device: options.Device = "auto",
+    img_size: options.ImgSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    labels: options.LabelsFrom = "auto",
+    class_map: options.ClassMap = None,
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    max_images: options.MaxImages = 256,
+    max_bad: options.MaxBad = "5%",
+    seed: options.Seed = 0,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Measure what a model's layers show on source pictures, into a small file.
+
+    `adapt --profile FILE` holds the target against it. Models that store no
+    statistics (Weight Normalization, BatchNorm folded away) adapt only so.
+    """
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.profile import ProfileRequest
+    from adabn_cli.workflows.profile import profile as profile_model
+    from adabn_cli.workflows.scored_pictures import PicturesRequest
+
+    request = ProfileRequest(
+        model=ModelRequest(
+            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+        ),
+        source=source,
+        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        pictures=PicturesRequest(
+            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+        ),
+        out=out,
+        force=force,
+    )
+    with shown_progress(quiet=quiet or json_) as progress:
+        record = profile_model(request, progress)
+    if json_:
+        write_json(loads(record.model_dump_json()))
+    elif quiet:
+        write(record.path)
+    else:
+        from adabn_cli.renderers.profile import render
+
+        show(render(record))
+    return 0

@@ -1,0 +1,79 @@
+"""The source profile a run is held against: given, found beside the model, or measured first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adabn_cli.errors import UsageError
+from adabn_cli.model import Model, Preprocessing
+from adabn_cli.printable import valid_text
+from adabn_cli.profiles import Profile, read_profile, require_profile_of
+from adabn_cli.record import ProfilePart
+from adabn_cli.workflows.outcome import Stages
+from adabn_cli.workflows.profile import SOURCE_IMAGES, SUFFIX, coverage_warning, profile_of
+from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+
+
+@dataclass(frozen=True)
+class KnownProfile:
+    """A profile, what the record says of it, and what is wrong with it, if anything is."""
+
+    profile: Profile | None = None
+    part: ProfilePart | None = None
+    warning: str | None = None
+
+
+def find_profile(given: Path | None, source: Path | None, model: Path) -> Path | None:
+    """The given profile, or else one that is called like the model and lies beside it.
+
+    Raises UsageError where a profile and source pictures are given, one of which is enough.
+    """
+    if given is not None and source is not None:
+        raise UsageError(
+            "--profile and --source both say what the source domain is.",
+            hint="Leave one of them out.",
+        )
+    beside = model.with_suffix(SUFFIX)
+    if given is None and source is None and beside.is_file():
+        return beside
+    return given
+
+
+def read_known_profile(path: Path, given: Path | None, model: Model) -> KnownProfile:
+    """The profile in a file. Raises InputError or ModelError where it is none of this model's."""
+    profile = read_profile(path)
+    require_profile_of(profile, model)
+    return _known(profile, path, "beside the model" if given is None else "--profile")
+
+
+def measure_source(
+    source: Path | None,
+    model: Model,
+    preprocessing: Preprocessing,
+    request: PicturesRequest,
+    stages: Stages,
+) -> KnownProfile:
+    """The profile of 256 source pictures, drawn with the run's seed; none without a source."""
+    if source is None:
+        return KnownProfile()
+    request = replace(request, max_images=SOURCE_IMAGES, labels="auto")
+    with stages.stage("source") as progress:
+        pictures = open_pictures(source, model, preprocessing, request, progress)
+    profile, _ = profile_of(model, pictures.target.batches(), pictures.labels_N, stages)
+    return _known(profile, source, "--source")
+
+
+def _known(profile: Profile, path: Path, found: str) -> KnownProfile:
+    return KnownProfile(profile, profile_part(profile, path, found), coverage_warning(profile))
+
+
+def profile_part(profile: Profile, path: Path | None, found: str) -> ProfilePart:
+    """What a record says of the profile that it rests on."""
+    predictions = profile.predictions
+    return ProfilePart(
+        path=valid_text(path) if path else None,
+        found=found,
+        images=profile.images,
+        labeled=0 if predictions is None else int((predictions.class_N >= 0).sum()),
+    )

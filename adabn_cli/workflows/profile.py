@@ -1,0 +1,203 @@
+"""Measures the source domain once, so that no source picture is needed at the target site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adabn_cli.batch import Batches, Progress, no_output
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
+from adabn_cli.engines.observe import observe
+from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.fingerprint import fingerprint, statistics_digest
+from adabn_cli.histogram import Bins
+from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Model, Signal
+from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
+from adabn_cli.normalizers import MATCHED
+from adabn_cli.profiles import Predictions, Profile, SiteProfile
+from adabn_cli.record import ProfileRecord
+from adabn_cli.workflows.outcome import Stages
+from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.recording import model_part, target_part
+from adabn_cli.workflows.run_folder import write_file_whole
+from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+from adabn_cli.workflows.sections import scores_part
+
+#: Where `adapt` looks for a profile that it was not told of, beside the model.
+SUFFIX = ".profile"
+
+#: Enough to know every mean to a sixteenth of a standard deviation; 64 are enough for most of it.
+SOURCE_IMAGES = 256
+
+# A mix of classes is estimated from the target's predictions, which a few images a class allow.
+_MOST_CLASSES = 20
+
+_Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """Which model, on which source pictures; `out` is beside the model where it is None."""
+
+    model: ModelRequest
+    source: Path
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    pictures: PicturesRequest = field(
+        default_factory=lambda: PicturesRequest(max_images=SOURCE_IMAGES)
+    )
+    out: Path | None = None
+    force: bool = False
+
+
+def profile(
+    request: ProfileRequest, tell: Callable[[str, int, int], None] | None = None
+) -> ProfileRecord:
+    """Writes the profile of a model on a folder of source pictures.
+
+    Raises UsageError where the output is there already, ModelError where no layer can be measured,
+    and the errors of opening model and pictures.
+    """
+    out, stages = request.out or request.model.path.with_suffix(SUFFIX), Stages(tell)
+    if out.is_dir():
+        raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
+    if out.exists() and not request.force:
+        raise UsageError(
+            "The output file exists.", where=str(out), hint="Give another -o, or --force."
+        )
+    with stages.stage("open"):
+        opened = open_model(request.model)
+        preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
+    with stages.stage("read") as progress:
+        pictures = open_pictures(
+            request.source, opened.model, preprocessing, request.pictures, progress
+        )
+    found, scores = profile_of(opened.model, pictures.target.batches(), pictures.labels_N, stages)
+    content = found.as_bytes()
+    write_file_whole(out, content)
+    warning = coverage_warning(found)
+    return ProfileRecord(
+        path=str(out),
+        bytes=len(content),
+        model=model_part(opened, preprocessing),
+        source=target_part(pictures),
+        sites=len(found.sites),
+        neurons=sum(len(site.moments.pixels.mean_C) for site in found.sites.values()),
+        classes=len({label for site in found.sites.values() for label in site.classes}),
+        scores=scores_part(scores, pictures.labels_N),
+        warnings=(*opened.notes, *pictures.labels.notes, *([warning] if warning else [])),
+    )
+
+
+def profile_of(
+    model: Model, batches: Batches, labels_N: _Labels | None, stages: Stages
+) -> tuple[Profile, Scores]:
+    """What every site shows on source images, in two forwards: moments, then histograms.
+
+    The layer that gives the model's output is left out: matched to the source, it would give the
+    target the source's mix of classes. Raises ModelError where no site was visited.
+    """
+    sizes = [len(batch) for batch in batches]
+    scores, survey = Scores(), _Survey(sizes, labels_N)
+    with stages.stage("profile") as progress:
+        moments = observe(model, batches, scores, _first_half(progress), survey.measure)
+        bins = {name: Bins.around(seen.pixels) for name, seen in moments.items()}
+        moments = observe(
+            model, batches, no_output, _second_half(progress), lambda s, _: _with_histogram(s, bins)
+        )
+    kinds = {site.name: site.kind for site in model.sites}
+    if moments and kinds[last := list(moments)[-1]] in MATCHED:
+        del moments[last]
+    if not moments:
+        raise ModelError(
+            "There is nothing to profile: no picture reached a layer that could be adapted.",
+            where=model.architecture,
+            hint="`adabn inspect` lists what the model has.",
+        )
+    sites = {
+        name: SiteProfile(seen, survey.classes.get(name, {}), bins[name])
+        for name, seen in moments.items()
+    }
+    found = Profile(
+        fingerprint(model),
+        statistics_digest(model),
+        model.architecture,
+        sum(sizes),
+        sites,
+        _predictions(scores, labels_N),
+    )
+    return found, scores
+
+
+def _first_half(progress: Progress) -> Progress:
+    return lambda done, total: progress(done, 2 * total)
+
+
+def _second_half(progress: Progress) -> Progress:
+    return lambda done, total: progress(total + done, 2 * total)
+
+
+def _with_histogram(signal: Signal, bins: dict[str, Bins]) -> SiteMoments:
+    histogram_CB = bins[signal.site.name].count(signal.activation)
+    return replace(measure(signal.activation), histogram_CB=histogram_CB)
+
+
+class _Survey:
+    """Measures signals, and the images of every class for themselves where labels are known."""
+
+    def __init__(self, sizes: Sequence[int], labels_N: _Labels | None) -> None:
+        self.classes: dict[str, dict[int, ImageMoments]] = {}
+        self._labels: Sequence[Tensor] | None = None
+        if labels_N is not None and len(np.unique(labels_N[labels_N >= 0])) <= _MOST_CLASSES:
+            self._labels = torch.split(torch.from_numpy(labels_N), list(sizes))
+
+    def measure(self, signal: Signal, batch: int) -> SiteMoments:
+        rows = image_rows(signal.activation)
+        # A site that sees crops or tokens has other rows than images, and no class for each.
+        if self._labels is not None and len(rows.mean_NC) == len(self._labels[batch]):
+            pooled = self.classes.setdefault(signal.site.name, {})
+            labels_n = self._labels[batch].to(rows.mean_NC.device)
+            for label in torch.unique(labels_n[labels_n >= 0]).tolist():
+                images = rows.of(labels_n == label).pooled().images
+                pooled[label] = pooled[label].merge(images) if label in pooled else images
+        return rows.pooled()
+
+
+def _predictions(scores: Scores, labels_N: _Labels | None) -> Predictions | None:
+    if not scores.scorable:
+        return None
+    predicted_N = torch.from_numpy(scores.predicted_N)
+    return Predictions(
+        predicted_N,
+        torch.from_numpy(scores.confidence_N),
+        torch.from_numpy(scores.entropy_N),
+        torch.full_like(predicted_N, -1) if labels_N is None else torch.from_numpy(labels_N),
+        scores.n_classes,
+    )
+
+
+def coverage_warning(found: Profile) -> str | None:
+    """What is wrong with the classes that the profile's pictures show, if anything is.
+
+    256 pictures of two classes of ten took a clean accuracy of 91.5% to 67.7%: what is rare in the
+    profile is taken for a shift on the target.
+    """
+    if found.predictions is None:
+        return None
+    predicted_N, classes = found.predictions.predicted_N, found.predictions.classes
+    histogram = torch.bincount(predicted_N[predicted_N >= 0], minlength=classes).tolist()
+    effective, possible = effective_classes(histogram), min(classes, found.images)
+    if effective >= possible / 2:
+        return None
+    return (
+        f"The model finds its {classes} classes unevenly in the profile's {found.images} pictures, "
+        f"as if there were {effective:.1f}. Statistics held against them will be biased: profile "
+        "pictures of all classes."
+    )
