@@ -15,8 +15,7 @@ from adabn_cli.moments import Moments
 #: The first and the last bin are open; the others part the range of `Bins` evenly.
 BINS = 18
 _RANGE_DEVIATIONS = 4.0
-# All positions would cost more than the layer: 32 of each image, evenly strided, are 1 ms an image
-# for a ResNet-18.
+# All positions would cost more than the layer; 32 of each image cost a ResNet-18 two percent.
 _POSITIONS = 32
 
 
@@ -38,13 +37,21 @@ class Bins:
     def count(self, activation: Tensor) -> Tensor:
         """How many values of an activation [N, C, *] are in each bin, [C, B], int64.
 
-        Of an image with many positions 32 are counted, evenly strided.
+        Of an image with many positions 32 are counted, spread over all of it.
         """
         values_NCP = activation.flatten(2) if activation.dim() > 2 else activation.unsqueeze(2)
-        values_NCP = values_NCP[:, :, :: max(values_NCP.shape[2] // _POSITIONS, 1)].float()
+        values_NCP = values_NCP[:, :, _spread(values_NCP.shape[2])].float()
         low, width = self.low_C.to(values_NCP), self.width_C.to(values_NCP)
         bins = ((values_NCP - low[:, None]) / width[:, None]).floor_().nan_to_num_(-1.0)
         bins = bins.clamp_(-1, BINS - 2).long() + 1
         channel = torch.arange(len(low), device=bins.device)[:, None] * BINS
         counts = torch.bincount((bins + channel).flatten(), minlength=len(low) * BINS)
         return counts.view(len(low), BINS)
+
+
+def _spread(positions: int) -> Tensor:
+    """Indices of at most 32 positions. Steps of the golden ratio: an even stride hits a column."""
+    if positions <= _POSITIONS:
+        return torch.arange(positions)
+    steps = torch.arange(_POSITIONS, dtype=torch.float64) * ((5**0.5 - 1) / 2)
+    return (steps.frac() * positions).long()

@@ -20,10 +20,13 @@ def test_counts_are_numpys_with_open_ends() -> None:
         assert counts.sum() == 50 * 16
 
 
-def test_of_large_images_some_positions_are_counted_evenly() -> None:
-    x = torch.arange(64.0).reshape(1, 1, 8, 8)
-    bins = Bins(torch.tensor([0.0]), torch.tensor([4.0]))
-    assert bins.count(x)[0].tolist() == [0, *([2] * 16), 0]
+def test_of_large_images_positions_of_all_rows_and_columns_are_counted() -> None:
+    rows = torch.arange(16.0).repeat_interleave(16).reshape(1, 1, 16, 16)
+    bins = Bins(torch.tensor([0.0]), torch.tensor([1.0]))
+    for image in (rows, rows.transpose(2, 3)):
+        counts = bins.count(image)[0]
+        assert counts.sum() == 32
+        assert (counts > 0).sum() > 10  # An even stride would see two columns of sixteen.
 
 
 def test_a_dead_channel_and_one_without_numbers_are_counted() -> None:
