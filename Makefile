@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-gpu check format lint types bench sample-data architecture-index clean
+.PHONY: help demo test test-slow test-gpu check format lint types bench bench-normalizers sample-data architecture-index clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,9 +45,17 @@ types: $(VENV)/installed ## See that the types fit
 bench: $(VENV)/installed ## Time the engines against a plain pass and update_bn, with their errors
 	$(BIN)/python benchmarks/engines.py
 
+bench-normalizers: $(VENV)/installed ## Train five normalizers and measure their papers' claims (needs npm)
+	$(BIN)/python -m pip install --quiet scikit-learn
+	$(BIN)/python benchmarks/normalizers.py --output benchmarks/normalizers.json
+
 sample-data: $(VENV)/installed ## Build sample_data/ again (needs npm)
 	$(BIN)/python -m pip install --quiet scikit-learn
 	$(BIN)/python sample_data/build.py
+	$(BIN)/adabn profile sample_data/digits_wn.pt --source sample_data/source --max-images 500 \
+	  --force -o sample_data/digits_wn.profile
+	$(BIN)/adabn profile sample_data/digits_mean_only.pt --source sample_data/source \
+	  --max-images 500 --force -o sample_data/digits_mean_only.profile
 
 architecture-index: $(VENV)/installed ## Build the index of architectures again (ten minutes)
 	$(BIN)/python scripts/build_architecture_index.py
