@@ -242,7 +242,10 @@ class Installer:
 
     def _with_reference(self, site: Site) -> Site:
         known = self.profile.sites.get(site.name) if self.profile else None
-        return site if known is None else replace(site, reference=known.moments.pixels)
+        if known is None:
+            return site
+        device = next(self.model.state()[key].device for key in site.keys.values())
+        return replace(site, reference=known.moments.pixels.on(device))
 
     def _selected(self) -> frozenset[str]:
         """What `layers` lets through, less what has to be in a profile and is not."""
@@ -269,7 +272,8 @@ class Installer:
             wanted = self.adaptation.target_moments(site, source, measured, self.images)
             keeps_C = measured.pixels.dead_C if site.kind in MATCHED else None
         else:
-            target, expected = measured.estimated(self.images), self.expected[site.name]
+            target = measured.estimated(self.images)
+            expected = self.expected[site.name].on(target.mean_C.device)
             weight_C = match_trust(target, expected, site.eps)
             wanted = between(source, matched(source, target, expected), weight_C)
             keeps_C = measured.pixels.dead_C

@@ -46,6 +46,10 @@ class Moments:
         """Boolean [C]: channels that never varied, up to float32 rounding of their mean."""
         return self.var_C <= (_ROUNDING * self.mean_C) ** 2
 
+    def on(self, device: torch.device) -> Moments:
+        """The same on another device."""
+        return Moments(self.count, self.mean_C.to(device), self.m2_C.to(device))
+
     def merge(self, other: Moments) -> Moments:
         """The moments of both parts together (Chan, Golub, LeVeque 1979).
 
@@ -126,6 +130,11 @@ class EstimatedMoments:
     var_C: Tensor
     mean_error2_C: Tensor
     var_error2_C: Tensor
+
+    def on(self, device: torch.device) -> EstimatedMoments:
+        """The same on another device."""
+        parts = (self.mean_C, self.var_C, self.mean_error2_C, self.var_error2_C)
+        return EstimatedMoments(*(part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
