@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+# The tests' nets are small: on busy cores two threads wait for each other (README: 272 s, not 39).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test test-slow test-gpu check format lint types bench bench-normalizers sample-data architecture-index clean
 
