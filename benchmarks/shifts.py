@@ -201,12 +201,11 @@ class _Part:
                 adapted, self.x[target_n].split(CHUNK), profile=self.profile, **options
             )
             case.percent[name] = self._percent(adapted, scored_n)
-            verdict = getattr(record, "verdict", None)
-            if name in JUDGED and verdict is not None and len(target_n) >= JUDGED_IMAGES:
+            estimate = getattr(record.verdict, "estimate", None)
+            if name in JUDGED and estimate is not None and len(target_n) >= JUDGED_IMAGES:
                 true = self._percent(adapted, target_n) - before
-                gain = verdict.estimated_gain
-                case.gains[name] = (true, None if gain is None else 100 * gain)
-                case.verdicts[name] = verdict.call
+                case.gains[name] = (true, 100 * estimate.gain)
+                case.verdicts[name] = record.verdict.outcome
 
     def _has_classes(self) -> bool:
         return all(site.classes for site in self.profile.sites.values())

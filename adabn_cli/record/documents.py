@@ -1,0 +1,124 @@
+"""The records themselves, each a JSON document of its own."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from adabn_cli.record.figures import (
+    BrokenPicturePart,
+    ChangePart,
+    ClassAccuracyPart,
+    ClassPart,
+    DivergencesPart,
+    HeldOutPart,
+    ResidualPart,
+    SampleSizePart,
+    ScoresPart,
+    SitePart,
+)
+from adabn_cli.record.judgement import BaselinePart, GatePart, NoticePart, VerdictPart
+from adabn_cli.record.part import Part
+from adabn_cli.record.subject import (
+    FixedLayerPart,
+    MethodPart,
+    ModelPart,
+    PreprocessingPart,
+    RunPart,
+    TargetPart,
+)
+
+SCHEMA_VERSION = 1
+
+
+class Record(Part):
+    """A run, whole."""
+
+    schema_version: Literal[1] = 1
+    model: ModelPart
+    target: TargetPart
+    method: MethodPart
+    before: ScoresPart
+    after: ScoresPart
+    change: ChangePart
+    classes: tuple[ClassPart, ...] = ()
+    held_out: HeldOutPart | None = None
+    kl: DivergencesPart
+    sites: tuple[SitePart, ...]
+    sample_size: SampleSizePart | None = None
+    broken: tuple[BrokenPicturePart, ...] = ()
+    notices: tuple[NoticePart, ...] = ()
+    residual: ResidualPart | None
+    verdict: VerdictPart
+    gates: tuple[GatePart, ...] = ()
+    baseline: BaselinePart | None = None
+    warnings: tuple[str, ...] = ()
+    run: RunPart
+
+    def as_json(self, **changes: Any) -> str:
+        """The record as indented JSON, keys in the order of the schema."""
+        record = self.model_copy(update=changes) if changes else self
+        return record.model_dump_json(indent=2) + "\n"
+
+
+class EvaluationRecord(Part):
+    """One scoring of a model on labelled pictures, with or without a pack."""
+
+    schema_version: Literal[1] = 1
+    model: ModelPart
+    data: TargetPart
+    pack: str | None
+    scores: ScoresPart
+    classes: tuple[ClassAccuracyPart, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class ProfileRecord(Part):
+    """What a source profile holds, and what the model scores on its pictures.
+
+    `classes` counts the classes with moments of their own, 0 without labels.
+    """
+
+    schema_version: Literal[1] = 1
+    path: str
+    bytes: int
+    model: ModelPart
+    source: TargetPart
+    sites: int
+    neurons: int
+    classes: int
+    scores: ScoresPart
+    warnings: tuple[str, ...] = ()
+
+
+class InspectedSite(Part):
+    """A site in a file; eps is None where only the names of the entries are known."""
+
+    name: str
+    kind: str
+    channels: int
+    eps: float | None
+    rule: str = ""
+
+
+class Inspection(Part):
+    """What is in a model file, as far as it can be told without running what it names."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    format: str
+    bytes: int
+    sha256: str | None = None
+    weights: str = ""
+    tensors: int = 0
+    parameters: int = 0
+    architecture: str | None = None
+    architecture_source: str | None = None
+    architecture_problem: str | None = None
+    sites: tuple[InspectedSite, ...] = ()
+    fixed_layers: tuple[FixedLayerPart, ...] = ()
+    input_channels: int | None = None
+    preprocessing: PreprocessingPart | None = None
+    classes: tuple[str, ...] | None = None
+    classes_source: str | None = None
+    unsafe_imports: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
