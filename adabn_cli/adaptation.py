@@ -6,9 +6,9 @@ source profile says, T what was measured on the target.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -37,7 +37,7 @@ class Adaptation:
     `method` "adabn" is Li et al. 2016, with the source mixed in by `prior` or `alpha`; `prior`
     counts pseudo-images of source (Schneider et al. 2020), or is "auto"; `alpha` is a fixed weight
     in [0, 1] on the target (alpha-BN). "matched" holds the target against a source profile and
-    trusts the difference by its sampling error; "auto" picks the best of several such matches.
+    trusts the difference by its sampling error; "auto" picks the surest of these and others.
     Without a method it is "matched" where there is a profile, see `resolved`.
     """
 
@@ -128,7 +128,7 @@ def trust(source: Moments, measured: SiteMoments, eps: float, images: int) -> Te
     the true one. With D = max(0, d2 - V), the weight D / (D + V) has the least expected loss.
     """
     target = measured.pixels
-    shift_C = _squared_shift(target.mean_C, target.var_C, source.mean_C, source.var_C, eps)
+    shift_C = squared_shift(target.mean_C, target.var_C, source.mean_C, source.var_C, eps)
     sampling_C = 1.5 * target.var_C / measured.effective_count(images)  # inf below two images
     # A channel that is silent on a few images has no spread that could be called known: a variance
     # of 0 would amplify the next image that does reach it, 316 times at eps 1e-5.
@@ -157,7 +157,7 @@ def match_trust(target: EstimatedMoments, expected: EstimatedMoments, eps: float
     As `trust`, with the sampling errors of mean and variance on both sides, taken from the spread
     between images, and counted four times.
     """
-    shift_C = _squared_shift(target.mean_C, target.var_C, expected.mean_C, expected.var_C, eps)
+    shift_C = squared_shift(target.mean_C, target.var_C, expected.mean_C, expected.var_C, eps)
     sampling_C = _sampling_error(target, eps) + _sampling_error(expected, eps)
     return _weight(shift_C, _CAUTION * sampling_C)
 
@@ -167,7 +167,7 @@ def _sampling_error(side: EstimatedMoments, eps: float) -> Tensor:
     return side.mean_error2_C + side.var_error2_C / (4 * (side.var_C + eps))
 
 
-def _squared_shift(
+def squared_shift(
     mean_a_C: Tensor, var_a_C: Tensor, mean_b_C: Tensor, var_b_C: Tensor, eps: float
 ) -> Tensor:
     """Squared Wasserstein distance between Gaussians, [C]."""
@@ -202,12 +202,30 @@ def select_sites(sites: Sequence[Site], layers: Sequence[str]) -> frozenset[str]
     return frozenset(included - excluded)
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What the sites are to come to: what they show on source images, or, by AdaBN, on none.
+
+    `expected` is the former by site; `share_K` are the proportions of classes that these source
+    images were mixed in, None for the profile's own.
+    """
+
+    expected: Mapping[str, EstimatedMoments] = field(default_factory=dict)
+    share_K: tuple[float, ...] | None = None
+
+    @property
+    def name(self) -> Literal["adabn", "profile", "class mix"]:
+        """What a record calls it."""
+        if not self.expected:
+            return "adabn"
+        return "profile" if self.share_K is None else "class mix"
+
+
 class Installer:
     """Replaces the statistics of the selected sites of one model, and can put them back.
 
     `source` is what each site believed before the first of them was replaced, `original` the same
-    as it was stored; `images` is the number of target images. `expected` is what each site shows on
-    source images, by the profile; replace it to match another mix of classes.
+    as it was stored; `images` is the number of target images. `aim` may be replaced in between.
     """
 
     def __init__(
@@ -224,7 +242,7 @@ class Installer:
         self.adaptation = adaptation
         self.images = images
         self.profile = profile
-        self.expected = profile.expected() if profile else {}
+        self.aim = Aim(profile.expected()) if profile and self._matches else Aim()
         self.sites = {site.name: self._with_reference(site) for site in model.sites}
         self.selected = self._selected()
         self.source = {
@@ -253,9 +271,13 @@ class Installer:
         return frozenset(
             name
             for name in selected
-            if name in self.expected
+            if (self.profile is not None and name in self.profile.sites)
             or (self.adaptation.method == "adabn" and self.sites[name].kind not in MATCHED)
         )
+
+    @property
+    def _matches(self) -> bool:
+        return self.adaptation.method != "adabn"
 
     def measure(self, signal: Signal, batch: int) -> SiteMoments:
         """The moments of a signal, with a histogram where the profile has one to compare."""
@@ -268,12 +290,12 @@ class Installer:
     def wanted(self, site: Site, measured: SiteMoments) -> Moments:
         """The moments that belong at a selected site where `measured` was seen."""
         site, source = self.sites[site.name], self.source.get(site.name)
-        if self.adaptation.method == "adabn" or source is None:
+        if not self.aim.expected or source is None:
             wanted = self.adaptation.target_moments(site, source, measured, self.images)
             keeps_C = measured.pixels.dead_C if site.kind in MATCHED else None
         else:
             target = measured.estimated(self.images)
-            expected = self.expected[site.name].on(target.mean_C.device)
+            expected = self.aim.expected[site.name].on(target.mean_C.device)
             weight_C = match_trust(target, expected, site.eps)
             wanted = between(source, matched(source, target, expected), weight_C)
             keeps_C = measured.pixels.dead_C

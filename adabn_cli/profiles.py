@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from adabn_cli.moments import EstimatedMoments, ImageMoments, Moments, SiteMomen
 _FORMAT = "adabn-profile"
 _VERSION = 1
 _IMAGE_FIELDS = [item.name for item in fields(ImageMoments) if item.name != "count"]
+#: What the moments of one class take in a file, a channel: float32.
+CLASS_BYTES = 4 * len(_IMAGE_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class SiteProfile:
     moments: SiteMoments
     classes: Mapping[int, ImageMoments] = field(default_factory=dict)
     bins: Bins | None = None
+
+    def merge(self, other: SiteProfile) -> SiteProfile:
+        """Both together."""
+        classes = dict(self.classes)
+        for index, images in other.classes.items():
+            classes[index] = classes[index].merge(images) if index in classes else images
+        if self.bins is not None and self.bins.equals(other.bins):
+            return SiteProfile(self.moments.merge(other.moments), classes, self.bins)
+        mine, others = (replace(x.moments, histogram_CB=None) for x in (self, other))
+        return SiteProfile(mine.merge(others), classes)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,29 @@ class Profile:
         """
         return {name: _mixed(site.classes, share_K) for name, site in self.sites.items()}
 
+    def merge(self, other: Profile) -> Profile:
+        """The profile of both sets of source images, which must be of one model.
+
+        Histograms are kept where both were counted in the same bins. Raises ModelError where the
+        profiles belong to different models, or to one before and after it was adapted.
+        """
+        if (self.fingerprint, self.statistics) != (other.fingerprint, other.statistics):
+            raise ModelError(
+                "The profiles belong to different models.",
+                where=f"{self.architecture}; {other.architecture}",
+                hint="Merge profiles of one model file.",
+            )
+        if self.sites.keys() != other.sites.keys():
+            raise ModelError(
+                "The profiles were measured at different sites.", hint="Make both again."
+            )
+        return replace(
+            self,
+            images=self.images + other.images,
+            sites={name: site.merge(other.sites[name]) for name, site in self.sites.items()},
+            predictions=_joined(self.predictions, other.predictions),
+        )
+
     def as_bytes(self) -> bytes:
         """The profile as a safetensors file; the same profile gives the same bytes."""
         tensors: dict[str, Tensor] = {}
@@ -112,6 +147,15 @@ class Profile:
         }
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         return save(contiguous, metadata={_FORMAT: json.dumps(about)})
+
+
+def _joined(one: Predictions | None, other: Predictions | None) -> Predictions | None:
+    """The predictions of both, in that order; None where one has none or other classes."""
+    if one is None or other is None or one.classes != other.classes:
+        return None
+    names = ("predicted_N", "confidence_N", "entropy_N", "class_N")
+    pairs = {x: torch.cat([getattr(one, x), getattr(other, x)]) for x in names}
+    return Predictions(**pairs, classes=one.classes)
 
 
 def _mixed(classes: Mapping[int, ImageMoments], share_K: NDArray[np.float64]) -> EstimatedMoments:

@@ -1,10 +1,10 @@
 """Accuracy, regret and verdict of every method over nets, shifts and kinds of targets.
 
-Prints Markdown tables and, with --output, stores every case as JSON. Not run as a whole yet, so it
-has no make target and no table stands anywhere; needs npm, scikit-learn and Debian's apt-get for
-pictures and fonts. Nets and pictures are kept in the temporary folder: a second run trains nothing.
+Prints Markdown tables and, with --output, stores every case as JSON. Needs npm, scikit-learn and
+Debian's apt-get for pictures and fonts. Nets and pictures are kept in the temporary folder: a
+second run trains nothing.
 
-Each net gets a profile of 256 of its own source pictures, labelled, neither trained on nor
+Each net gets a profile of 256 of its own source pictures, without labels, neither trained on nor
 scored. Nets are of two kinds: constants of adabn were chosen on some ("tuning"), nothing was on the
 others ("untouched"). Regret is what a method lacks to the better of source model and AdaBN.
 """
@@ -149,8 +149,7 @@ def cases_of(kind: str, name: str) -> Iterator[Case]:
     recipe, model = RECIPES[name], trained(name)
     images, labels = pictures(recipe.pictures)
     held, y_N = inputs(images[recipe.train :], recipe.size), labels[recipe.train :]
-    source = list(zip(held[:PROFILE].split(CHUNK), _chunks(y_N[:PROFILE]), strict=True))
-    profile = adabn_cli.profile(model, source)
+    profile = adabn_cli.profile(model, held[:PROFILE].split(CHUNK))
     for shift, strength in SHIFTS[kind][name]:
         x, labels_N = _shifted(recipe, held[PROFILE:], y_N[PROFILE:], (shift, strength))
         for regime in REGIMES:
@@ -161,10 +160,6 @@ def cases_of(kind: str, name: str) -> Iterator[Case]:
             )
             part.fill(case, torch.from_numpy(chosen.target), torch.from_numpy(chosen.scored))
             yield case
-
-
-def _chunks(labels_N: Any) -> tuple[Tensor, ...]:
-    return torch.from_numpy(labels_N).long().split(CHUNK)
 
 
 def _shifted(
@@ -193,9 +188,6 @@ class _Part:
         before = self._percent(self.model, target_n)
         case.percent["source"] = self._percent(self.model, scored_n)
         for name, options in METHODS.items():
-            if name == "auto" and not self._has_classes():
-                case.percent[name] = case.percent["matched"]
-                continue
             adapted = copy.deepcopy(self.model)
             record = adabn_cli.adapt(
                 adapted, self.x[target_n].split(CHUNK), profile=self.profile, **options
@@ -206,9 +198,6 @@ class _Part:
                 true = self._percent(adapted, target_n) - before
                 case.gains[name] = (true, 100 * estimate.gain)
                 case.verdicts[name] = record.verdict.outcome
-
-    def _has_classes(self) -> bool:
-        return all(site.classes for site in self.profile.sites.values())
 
     @torch.no_grad()
     def _percent(self, model: Normalized, chosen_n: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,17 @@ from adabn_cli.profiles import Profile, read_profile, require_profile_of
 
 
 def net() -> nn.Sequential:
+    """A net that finds each of its three classes in about ten of the images."""
     torch.manual_seed(0)
-    return nn.Sequential(
+    module = nn.Sequential(
         *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
     ).eval()
+    with torch.no_grad():
+        logits = module(images())
+        module[5].weight.div_(logits.std(0).unsqueeze(1))
+        module[5].bias.sub_(logits.mean(0)).div_(logits.std(0))
+    return module
 
 
 def images() -> Tensor:
@@ -70,7 +77,11 @@ def test_a_mix_is_the_weighted_mean_over_source_images(
 ) -> None:
     with torch.no_grad():
         rows = image_rows(net()[0](images()).double())
-    weights = torch.tensor(share, dtype=torch.float64)[labels()] / 10
+    assert profile.predictions is not None
+    predicted = profile.predictions.predicted_N
+    counts = torch.bincount(predicted, minlength=3)
+    assert (counts > 2).all()
+    weights = (torch.tensor(share, dtype=torch.float64) / counts)[predicted]
     weights = (weights / weights.sum()).unsqueeze(1)
     mean = (weights * rows.mean_NC).sum(0)
     square = rows.m2_NC / rows.positions + (rows.mean_NC - mean) ** 2
@@ -106,3 +117,31 @@ def test_what_is_no_profile_is_told(content: bytes, tmp_path: Path) -> None:
         read_profile(file)
     with pytest.raises(InputError, match="no such profile"):
         read_profile(tmp_path / "missing")
+
+
+def test_merged_profiles_are_the_profile_of_all_images(profile: Profile) -> None:
+    halves = [
+        adabn_cli.profile(net(), zip(images()[part].split(7), labels()[part].split(7), strict=True))
+        for part in (slice(0, 12), slice(12, 30))
+    ]
+    merged = halves[0].merge(halves[1])
+    assert merged.images == profile.images
+    for mix in (None, np.array([0.7, 0.2, 0.1])):
+        one, two = (
+            (x.expected() if mix is None else x.expected_mix(mix))["1"] for x in (merged, profile)
+        )
+        for name in ("mean_C", "var_C", "mean_error2_C", "var_error2_C"):
+            torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=1e-9, atol=0)
+    assert merged.predictions is not None
+    assert profile.predictions is not None
+    assert torch.equal(merged.predictions.class_N, profile.predictions.class_N)
+    # Each half counted in bins of its own.
+    assert merged.sites["1"].bins is None
+
+
+def test_profiles_of_different_models_do_not_merge(profile: Profile) -> None:
+    other = net()
+    with torch.no_grad():
+        other[0].weight.mul_(2)
+    with pytest.raises(ModelError, match="different models"):
+        profile.merge(adabn_cli.profile(other, images().split(7)))

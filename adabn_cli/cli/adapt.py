@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adabn_cli.cli import options, values
+from adabn_cli.cli import consoles, options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
 
 if TYPE_CHECKING:
     from adabn_cli.adaptation import Method
+    from adabn_cli.record import Record
+    from adabn_cli.workflows.adapt import Job, OnHarm
 
 _METHOD = "Method"
 
@@ -70,7 +72,7 @@ def adapt(
             rich_help_panel=_METHOD,
             help="adabn: the target's statistics, the default without a profile. matched: held "
             "against a source profile and trusted by sample size, the default with one. auto: "
-            "corrected for the mix of classes too, in about eleven forwards.",
+            "the surest of these and of a corrected mix of classes, in up to six forwards.",
         ),
     ] = None,
     profile: Annotated[
@@ -123,6 +125,16 @@ def adapt(
             help="Mix in the source with a fixed weight A in 0 to 1 on the target.",
         ),
     ] = None,
+    on_harm: Annotated[
+        str,
+        typer.Option(
+            "--on-harm",
+            metavar="keep|warn|fail",
+            envvar="ADABN_ON_HARM",
+            rich_help_panel=_METHOD,
+            help="Where the verdict is harm: warn, or keep the source model in the run, or exit 1.",
+        ),
+    ] = "warn",
     verify: Annotated[
         bool,
         typer.Option(
@@ -162,8 +174,7 @@ def adapt(
     from adabn_cli.adaptation import Adaptation
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
-    from adabn_cli.workflows.adapt import AdaptRequest, prepare
-    from adabn_cli.workflows.adapt import adapt as adapt_model
+    from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
     from adabn_cli.workflows.plan import plan_of
     from adabn_cli.workflows.scored_pictures import PicturesRequest
 
@@ -184,16 +195,42 @@ def adapt(
         source=source,
         verify=verify,
         held_out=held_out,
+        on_harm=cast("OnHarm", on_harm),
         folder=out,
         force=force,
     )
     with shown_progress(quiet=quiet or json_) as progress:
-        if dry_run:
-            job = prepare(request, progress)
-        else:
-            record = adapt_model(request, progress).record
+        job = prepare(request, progress)
+        if not dry_run:
+            _tell_cost(job)
+            record = carry_out(job).record
     if dry_run:
         show_plan(plan_of(job), json=json_)
-    else:
-        show(record, json=json_, quiet=quiet)
-    return 0
+        return 0
+    show(record, json=json_, quiet=quiet)
+    return _mind_harm(record, on_harm)
+
+
+def _tell_cost(job: Job) -> None:
+    """Says beforehand where a method takes more than the usual two forwards."""
+    from adabn_cli.workflows.judging import forwards_to_come
+
+    forwards = 1 + forwards_to_come(job.installer)
+    if forwards > 2:
+        consoles.tell(
+            f"--method {job.installer.adaptation.method} with this profile takes up to {forwards} "
+            f"forwards over {job.pictures.images:,} pictures."
+        )
+
+
+def _mind_harm(record: Record, on_harm: str) -> int:
+    """The exit code; harm is told on stderr whatever stdout is for."""
+    if record.verdict.outcome != "harm":
+        return 0
+    if record.verdict.kept_source:
+        consoles.tell("warning: Adapting harms: the run holds the source model.", style="yellow")
+        return 0
+    consoles.tell(
+        "warning: Adapting harms. --on-harm keep writes the source model instead.", style="yellow"
+    )
+    return 1 if on_harm == "fail" else 0

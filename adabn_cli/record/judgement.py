@@ -13,9 +13,11 @@ class EstimatePart(Part):
     `gain` is the accuracy that the adapted model is expected to have above the source model's, a
     fraction, by the probabilities of a third model, `teacher`, on `images` target images. The
     agreements are the shares of images on which source and adapted model say what the teacher says.
+    `own`: the teacher is the adapted model itself, which cannot see harm.
     """
 
     teacher: Literal["matched", "auto"]
+    own: bool = False
     images: int
     gain: float
     agreement_before: float
@@ -49,7 +51,8 @@ class NoticePart(Part):
 class GatePart(Part):
     """One gate: what was asked, what was found. `measure` is named as in the expression.
 
-    `level`: a gate of --fail-on, or one of --warn-on that changes no exit code.
+    `level`: a gate of --fail-on, or one of --warn-on that changes no exit code. Of a verdict the
+    value is 1 where it is the one that was asked for and 0 where not, and there is no limit.
     """
 
     expression: str
@@ -72,9 +75,14 @@ class BaselineChangePart(Part):
 
 
 class BaselinePart(Part):
-    """The earlier run that this one is held against. `differences` make the two hard to compare."""
+    """The earlier run that this one is held against.
+
+    `differences` make the two hard to compare: there are no `changes` then unless it was asked for
+    all the same. `varied` is what else differs and one compares for: weights, method.
+    """
 
     path: str
     started: str
     changes: tuple[BaselineChangePart, ...]
     differences: tuple[str, ...] = ()
+    varied: tuple[str, ...] = ()

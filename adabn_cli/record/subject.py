@@ -79,7 +79,11 @@ class ProfilePart(Part):
 
 
 class MethodPart(Part):
-    """How it was adapted. `layers` are globs over sites; `chunk_size` is the largest batch."""
+    """How it was adapted. `layers` are globs over sites; `chunk_size` is the largest batch.
+
+    `aim` is what the sites were brought to: their target statistics, those of the profile's
+    pictures, or of these in another mix of classes, `class_mix`; None in older records.
+    """
 
     name: Literal["adabn", "matched", "auto"] = "adabn"
     engine: str
@@ -90,6 +94,8 @@ class MethodPart(Part):
     dtype: str
     seed: int
     forwards: int = 1
+    aim: Literal["adabn", "profile", "class mix"] | None = None
+    class_mix: tuple[float, ...] | None = None
     profile: ProfilePart | None = None
 
 

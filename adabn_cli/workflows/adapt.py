@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines import check_engine
+from adabn_cli.errors import UsageError
 from adabn_cli.fingerprint import fingerprint
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Preprocessing, statistics_of
+from adabn_cli.model import Preprocessing, entries_of, statistics_of
 from adabn_cli.packs import Pack
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
-from adabn_cli.workflows.contest import require_classes
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.predictions import write_predictions
@@ -42,6 +43,10 @@ from adabn_cli.workflows.scoring import score
 _SUSPECT_IMAGES = 16
 
 
+#: What is done where the verdict is harm: the source model written instead, or an exit code.
+OnHarm = Literal["keep", "warn", "fail"]
+
+
 @dataclass(frozen=True)
 class AdaptRequest:
     """All that a run depends on; see the options of those names."""
@@ -56,6 +61,7 @@ class AdaptRequest:
     source: Path | None = None
     verify: bool = False
     held_out: Path | None = None
+    on_harm: OnHarm = "warn"
     folder: Path | None = None
     force: bool = False
 
@@ -74,7 +80,12 @@ def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = 
     `tell` gets (stage, done, total). Raises UsageError, ModelError or TargetError with nothing
     written: a run appears whole or not at all.
     """
-    job = prepare(request, tell)
+    return carry_out(prepare(request, tell))
+
+
+def carry_out(job: Job) -> Adapted:
+    """Adapts, measures and writes what was prepared."""
+    request = job.request
     held_out = _open_held_out(job)
     before = _score_held_out(job, held_out)
     outcome = adapt_and_measure(
@@ -111,6 +122,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     folder = request.folder or name_run(request.model.path, request.target, started)
     require_free(folder, force=request.force)
     check_engine(request.engine)
+    check_on_harm(request.on_harm)
     with stages.stage("open"):
         opened = open_model(request.model)
         path = find_profile(request.profile, request.source, request.model.path)
@@ -128,8 +140,6 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
             request.target, opened.model, preprocessing, request.pictures, progress
         )
     installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
-    if installer.adaptation.method == "auto":
-        require_classes(installer)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
     doubts = [doubt for doubt in (suspicion, known.warning) if doubt]
@@ -146,6 +156,14 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         known.part,
         warnings,
     )
+
+
+def check_on_harm(on_harm: str) -> None:
+    """Raises UsageError for what is no such setting."""
+    if on_harm not in get_args(OnHarm):
+        raise UsageError(
+            f"--on-harm {on_harm} is unknown.", hint=f"It takes {', '.join(get_args(OnHarm))}."
+        )
 
 
 def _open_held_out(job: Job) -> ScoredPictures | None:
@@ -187,6 +205,13 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         held_out,
         job.warnings,
     )
+    record = record_of(
+        subject, outcome, run_part(job.started, job.stages, model.device, job.folder)
+    )
+    if request.on_harm == "keep" and record.verdict.outcome == "harm":
+        model.load_state(entries_of(model, outcome.installer.original))
+        verdict = record.verdict.model_copy(update={"kept_source": True})
+        record = record.model_copy(update={"verdict": verdict})
     pack = Pack(
         fingerprint(model),
         model.architecture,
@@ -210,7 +235,5 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
             pictures.labels_N,
             pictures.classes,
         )
-        run = run_part(job.started, job.stages, job.opened.model.device, job.folder)
-        record = record_of(subject, outcome, run)
         (folder / "run.json").write_text(record.as_json(), encoding="utf-8")
     return record

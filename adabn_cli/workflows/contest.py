@@ -1,90 +1,93 @@
-"""The `auto` method: several matches to a profile, and the one the adapted model is surest with.
+"""The `auto` method: AdaBN, a match to the profile, and one to the classes it finds on the target.
 
-The profile's pictures have classes in other proportions than the target's, and a difference of
-classes looks like a shift. So the target is also held against mixes of the profile's classes, whose
-proportions are estimated from the predictions. K classes.
+The one that the adapted model is surest with wins. The unadapted source model takes no part: where
+it is confidently wrong it would win.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from adabn_cli.adaptation import Installer
+from adabn_cli.adaptation import Aim, Installer
 from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.engines import Engine
 from adabn_cli.engines.estimate import Estimate
-from adabn_cli.errors import UsageError
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Place, entries_of, statistics_of
+from adabn_cli.workflows.class_mix import knows_classes, mixed_aim, predicted_mix
 
 ROUNDS = 4
-#: One match to the profile as it is, and two mixes with their rounds and a last adaptation.
-FORWARDS = 1 + 2 * (ROUNDS + 1)
 
-# So many pseudo-images of an even mix keep a class alive that a small target does not show.
-_EVEN_IMAGES = 8.0
+# Another aim has to be surer than the profile by that much: mean confidences that differ by less
+# say nothing, and the profile alone cost less (docs/shifts.md).
+_SURER = 0.02
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """One adapted model: how it was come by, what it says, and its statistics."""
+class Contestant:
+    """One adapted model: how it was come by, what it says, and its statistics.
 
+    `forwards` is what it took to have it, its rivals' forwards included.
+    """
+
+    aim: Aim
     estimate: Estimate
     scores: Scores
     statistics: dict[Place, Tensor]
-    surest: float
+    forwards: int
+
+    @property
+    def surest(self) -> float:
+        """The mean of the largest probability over the target."""
+        found_N = self.scores.confidence_N
+        return float(np.nanmean(found_N)) if (found_N >= 0).any() else 0.0
+
+    def enter(self, installer: Installer) -> None:
+        """Makes the installer's model this one."""
+        installer.aim = self.aim
+        installer.model.load_state(entries_of(installer.model, installer.original))
+        installer.model.load_state(entries_of(installer.model, self.statistics))
 
 
-def require_classes(installer: Installer) -> None:
-    """Raises UsageError where the profile has no moments by class to make mixes of."""
-    profile = installer.profile
-    if profile is None or not all(site.classes for site in profile.sites.values()):
-        raise UsageError(
-            "--method auto needs a profile that was made of labelled pictures, for a model of at "
-            "most 20 classes.",
-            hint="Make it with labels: adabn profile MODEL --source DIR (class folders), or use "
-            "--method matched.",
-        )
+def most_forwards(installer: Installer) -> int:
+    """How many forwards a contest takes at most."""
+    return 2 + (ROUNDS if knows_classes(installer) else 0)
 
 
 def contest(
-    installer: Installer, batches: Batches, engine: Engine, before: Scores, progress: Progress
-) -> tuple[Estimate, Scores]:
-    """Adapts the installer's model by the surest of three matches, in about eleven forwards.
+    installer: Installer,
+    batches: Batches,
+    engine: Engine,
+    watched: Sequence[Scores],
+    progress: Progress,
+) -> Contestant:
+    """The surest of several adapted models, each of which has watched the given scores.
 
-    `before` is what the source model says of the batches. The unadapted model takes no part: where
-    it is confidently wrong it would win. Raises UsageError without moments by class.
+    The model is left with the last of them. A mix of classes that explains the target on its own
+    (`class_mix.explaining_aim`) leaves nothing to contend for.
     """
-    require_classes(installer)
-    done = 0
+    total, plain = most_forwards(installer), installer.aim
+    forwards = 0
 
-    def adapted() -> _Candidate:
-        nonlocal done
+    def adapted(aim: Aim) -> Contestant:
+        nonlocal forwards
         installer.model.load_state(entries_of(installer.model, installer.original))
-        scores = Scores()
+        installer.aim, scores = aim, Scores(watched)
         estimate = engine.estimate(installer, batches, scores, no_progress)
-        done += 1
-        progress(done, FORWARDS)
+        forwards += estimate.forwards
+        progress(forwards, max(forwards, total))
         statistics = statistics_of(installer.model, estimate.installed)
-        surest = float(np.nanmean(scores.confidence_N)) if scores.scorable else 0.0
-        return _Candidate(estimate, scores, statistics, surest)
+        return Contestant(aim, estimate, scores, statistics, estimate.forwards)
 
-    candidates, plain = [adapted()], installer.expected
-    if before.scorable and installer.profile is not None:
-        K = before.n_classes
-        predicted_K = before.probability_sum_K / before.probability_sum_K.sum()
-        for start_K in (np.full(K, 1 / K), predicted_K):
-            share_K = start_K
-            for _ in range(ROUNDS):
-                installer.expected = installer.profile.expected_mix(share_K)
-                found = adapted().scores.probability_sum_K
-                share_K = (found + _EVEN_IMAGES / K) / (found.sum() + _EVEN_IMAGES)
-            installer.expected = installer.profile.expected_mix(share_K)
-            candidates.append(adapted())
-    installer.expected = plain
-    best = max(candidates, key=lambda candidate: candidate.surest)
-    installer.model.load_state(entries_of(installer.model, best.statistics))
-    return replace(best.estimate, forwards=done), best.scores
+    best = adapted(plain)
+    if plain.share_K is None and best.scores.scorable:
+        others, mixed = [adapted(Aim())], best
+        for _ in range(ROUNDS if knows_classes(installer) else 0):
+            mixed = adapted(mixed_aim(installer, predicted_mix(mixed.scores)))
+        surest = max([*others, mixed], key=lambda one: one.surest)
+        best = surest if surest.surest > best.surest + _SURER else best
+    return replace(best, forwards=forwards)

@@ -15,6 +15,7 @@ from adabn_cli.adaptation import Adaptation, Installer, Method
 from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.engines import check_engine
 from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.model import entries_of
 from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
 from adabn_cli.workflows.known_profile import profile_part
@@ -46,6 +47,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     output: str | None = None,
     classes: Sequence[str] | None = None,
     verify: bool = False,
+    on_harm: Literal["keep", "warn"] = "warn",
 ) -> Record:
     """Re-estimates the model's statistics on these images, in place, and returns the record.
 
@@ -55,6 +57,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     `profile` is what the function of that name gave for the source images, or `read_profile`.
 
     The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
+    `on_harm` "keep" leaves the model as it was where the record's verdict is harm.
+
     Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
     """
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages()
@@ -93,6 +97,10 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     with installer.undone_on_failure():
         outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
         record = record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
+        if on_harm == "keep" and record.verdict.outcome == "harm":
+            wrapped.load_state(entries_of(wrapped, installer.original))
+            verdict = record.verdict.model_copy(update={"kept_source": True})
+            record = record.model_copy(update={"verdict": verdict})
         wrapped.fold()
         return record
 
@@ -105,8 +113,8 @@ def profile(
 ) -> Profile:
     """What every site of the model shows on source images, to adapt against later.
 
-    `images` as for `adapt`; with labels the profile knows the classes apart, up to 20 of them. The
-    model is left as it was. `profile.as_bytes()` is its file. Raises UsageError, ModelError,
+    `images` as for `adapt`; labels are for estimates of accuracy, the profile knows classes apart
+    by the model's own predictions. The model is left as it was. `profile.as_bytes()` is its file. Raises UsageError, ModelError,
     TargetError.
     """
     wrapped = EagerModel(model, output=output)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adabn_cli.adaptation import Installer
+from adabn_cli.adaptation import Aim, Installer
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.engines import engine
 from adabn_cli.engines.estimate import Estimate
@@ -16,10 +16,12 @@ from adabn_cli.engines.observe import observe
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.residual import WorstResidual, residual, worst
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model
+from adabn_cli.model import Model, statistics_of
 from adabn_cli.moments import SiteMoments
 from adabn_cli.normalizers import MATCHED, normalizer
-from adabn_cli.workflows.contest import contest
+from adabn_cli.workflows.class_mix import explaining_aim
+from adabn_cli.workflows.contest import Contestant, contest
+from adabn_cli.workflows.judging import Judgement, Sides, judge
 
 
 class Stages:
@@ -39,14 +41,21 @@ class Stages:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Before and after, at every site and for every image."""
+    """Before and after, at every site and for every image.
+
+    `aim` is what the deployed statistics were held against; `forwards` counts the passes that
+    adapting took, all contestants' together.
+    """
 
     installer: Installer
+    aim: Aim
+    forwards: int
     before: Mapping[str, SiteMoments]
     estimate: Estimate
     scores_before: Scores
     scores_after: Scores
     residual: WorstResidual | None
+    judgement: Judgement | None
 
 
 def adapt_and_measure(
@@ -56,8 +65,7 @@ def adapt_and_measure(
 
     Raises ModelError where no selected site gave a signal.
     """
-    model = installer.model
-    scores_before, scores_after = Scores(), Scores()
+    model, scores_before = installer.model, Scores()
     with installer.undone_on_failure():
         with stages.stage("before") as progress:
             before = observe(model, batches, scores_before, progress, installer.measure)
@@ -67,21 +75,46 @@ def adapt_and_measure(
                 where=model.architecture,
                 hint="Layers called by other code than their own __call__ cannot be seen.",
             )
+        installer.aim = (
+            explaining_aim(installer, installer.aim, before, scores_before) or installer.aim
+        )
         with stages.stage("adapt") as progress:
-            if installer.adaptation.method == "auto":
-                estimate, scores_after = contest(
-                    installer, batches, engine(engine_name), scores_before, progress
-                )
-            else:
-                estimate = engine(engine_name).estimate(installer, batches, scores_after, progress)
-        seen = estimate.measured
+            adapted = _adapted(installer, batches, engine_name, scores_before, progress)
+        seen = adapted.estimate.measured
         if verify:
             with stages.stage("verify") as progress:
                 seen = observe(model, batches, no_output, progress, installer.measure)
         # In one forward that never came back to a site, what it saw is what it installed.
-        known = verify or estimate.forwards > 1
-        found = _residual(installer, estimate, seen) if known else None
-    return Outcome(installer, before, estimate, scores_before, scores_after, found)
+        known = verify or adapted.estimate.forwards > 1
+        found = _residual(installer, adapted.estimate, seen) if known else None
+        with stages.stage("judge") as progress:
+            sides = Sides(scores_before, before, adapted)
+            judgement = judge(installer, batches, engine(engine_name), sides, progress)
+    return Outcome(
+        installer,
+        adapted.aim,
+        adapted.forwards,
+        before,
+        adapted.estimate,
+        scores_before,
+        adapted.scores,
+        found,
+        judgement,
+    )
+
+
+def _adapted(
+    installer: Installer, batches: Batches, engine_name: str, before: Scores, progress: Progress
+) -> Contestant:
+    """The model adapted by the installer's method, with what it says of the batches."""
+    if installer.adaptation.method == "auto":
+        winner = contest(installer, batches, engine(engine_name), [before], progress)
+        winner.enter(installer)
+        return winner
+    scores = Scores([before])
+    estimate = engine(engine_name).estimate(installer, batches, scores, progress)
+    statistics = statistics_of(installer.model, estimate.installed)
+    return Contestant(installer.aim, estimate, scores, statistics, estimate.forwards)
 
 
 def _residual(

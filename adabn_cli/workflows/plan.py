@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adabn_cli.workflows.adapt import Job
+from adabn_cli.workflows.judging import forwards_to_come
 
 
 def plan_of(job: Job) -> dict[str, object]:
@@ -23,6 +24,8 @@ def plan_of(job: Job) -> dict[str, object]:
         "mean": list(job.preprocessing.mean),
         "std": list(job.preprocessing.std),
         "preprocessing_source": job.preprocessing.source,
+        "method": job.installer.adaptation.method,
+        "forwards": 1 + forwards_to_come(job.installer),
         "engine": job.request.engine,
         "device": job.opened.model.device,
         "folder": str(job.folder),

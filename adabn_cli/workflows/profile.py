@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, Signal
 from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
 from adabn_cli.normalizers import MATCHED
-from adabn_cli.profiles import Predictions, Profile, SiteProfile
+from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
@@ -37,8 +37,9 @@ SUFFIX = ".profile"
 #: Enough to know every mean to a sixteenth of a standard deviation; 64 are enough for most of it.
 SOURCE_IMAGES = 256
 
-# A mix of classes is estimated from the target's predictions, which a few images a class allow.
-_MOST_CLASSES = 20
+# Two images a class are enough to see that a target shows one class of 110 (docs/shifts.md), so
+# only the file's size limits their number: 87 classes of a ResNet-18, 15 of a ResNet-50.
+_MOST_CLASS_BYTES = 8 * 2**20
 
 _Labels = NDArray[np.int64]
 
@@ -99,19 +100,20 @@ def profile(
 def profile_of(
     model: Model, batches: Batches, labels_N: _Labels | None, stages: Stages
 ) -> tuple[Profile, Scores]:
-    """What every site shows on source images, in two forwards: moments, then histograms.
+    """What every site shows on source images, in two forwards: moments, then all by class and bin.
 
-    The layer that gives the model's output is left out: matched to the source, it would give the
+    Classes are those that the model predicts: as good as labels, which few people have at hand
+    (docs/shifts.md). The layer that gives the model's output is left out: matched to the source, it would give the
     target the source's mix of classes. Raises ModelError where no site was visited.
     """
     sizes = [len(batch) for batch in batches]
-    scores, survey = Scores(), _Survey(sizes, labels_N)
+    scores = Scores()
     with stages.stage("profile") as progress:
-        moments = observe(model, batches, scores, _first_half(progress), survey.measure)
-        bins = {name: Bins.around(seen.pixels) for name, seen in moments.items()}
         moments = observe(
-            model, batches, no_output, _second_half(progress), lambda s, _: _with_histogram(s, bins)
+            model, batches, scores, _first_half(progress), lambda signal, _: measure(signal.activation)
         )
+        survey = _Survey(model, moments, scores, sizes)
+        moments = observe(model, batches, no_output, _second_half(progress), survey.measure)
     kinds = {site.name: site.kind for site in model.sites}
     if moments and kinds[last := list(moments)[-1]] in MATCHED:
         del moments[last]
@@ -122,7 +124,7 @@ def profile_of(
             hint="`adabn inspect` lists what the model has.",
         )
     sites = {
-        name: SiteProfile(seen, survey.classes.get(name, {}), bins[name])
+        name: SiteProfile(seen, survey.classes.get(name, {}), survey.bins[name])
         for name, seen in moments.items()
     }
     found = Profile(
@@ -144,30 +146,31 @@ def _second_half(progress: Progress) -> Progress:
     return lambda done, total: progress(total + done, 2 * total)
 
 
-def _with_histogram(signal: Signal, bins: dict[str, Bins]) -> SiteMoments:
-    histogram_CB = bins[signal.site.name].count(signal.activation)
-    return replace(measure(signal.activation), histogram_CB=histogram_CB)
-
-
 class _Survey:
-    """Measures signals, and the images of every class for themselves where labels are known."""
+    """Measures signals again: histograms, and the images of every predicted class by themselves."""
 
-    def __init__(self, sizes: Sequence[int], labels_N: _Labels | None) -> None:
+    def __init__(
+        self, model: Model, moments: Mapping[str, SiteMoments], scores: Scores, sizes: Sequence[int]
+    ) -> None:
+        self.bins = {name: Bins.around(seen.pixels) for name, seen in moments.items()}
         self.classes: dict[str, dict[int, ImageMoments]] = {}
-        self._labels: Sequence[Tensor] | None = None
-        if labels_N is not None and len(np.unique(labels_N[labels_N >= 0])) <= _MOST_CLASSES:
-            self._labels = torch.split(torch.from_numpy(labels_N), list(sizes))
+        self._predicted: Sequence[Tensor] | None = None
+        channels = sum(site.channels for site in model.sites)
+        classes = len(np.unique(scores.predicted_N))
+        if scores.scorable and classes * channels * CLASS_BYTES <= _MOST_CLASS_BYTES:
+            self._predicted = torch.split(torch.from_numpy(scores.predicted_N), list(sizes))
 
     def measure(self, signal: Signal, batch: int) -> SiteMoments:
         rows = image_rows(signal.activation)
         # A site that sees crops or tokens has other rows than images, and no class for each.
-        if self._labels is not None and len(rows.mean_NC) == len(self._labels[batch]):
+        if self._predicted is not None and len(rows.mean_NC) == len(self._predicted[batch]):
             pooled = self.classes.setdefault(signal.site.name, {})
-            labels_n = self._labels[batch].to(rows.mean_NC.device)
-            for label in torch.unique(labels_n[labels_n >= 0]).tolist():
-                images = rows.of(labels_n == label).pooled().images
-                pooled[label] = pooled[label].merge(images) if label in pooled else images
-        return rows.pooled()
+            predicted_n = self._predicted[batch].to(rows.mean_NC.device)
+            for index in torch.unique(predicted_n[predicted_n >= 0]).tolist():
+                images = rows.of(predicted_n == index).pooled().images
+                pooled[index] = pooled[index].merge(images) if index in pooled else images
+        histogram_CB = self.bins[signal.site.name].count(signal.activation)
+        return replace(rows.pooled(), histogram_CB=histogram_CB)
 
 
 def _predictions(scores: Scores, labels_N: _Labels | None) -> Predictions | None:

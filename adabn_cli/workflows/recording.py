@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from adabn_cli import __version__
 from adabn_cli.adaptation import Adaptation
@@ -33,7 +34,10 @@ from adabn_cli.record import (
     SkippedPicture,
     TargetPart,
 )
+from adabn_cli.workflows.broken_pictures import broken_parts
+from adabn_cli.workflows.notices import Seen, notice_parts
 from adabn_cli.workflows.outcome import Outcome, Stages
+from adabn_cli.workflows.sample_size import sample_size_part
 from adabn_cli.workflows.scored_pictures import ScoredPictures
 from adabn_cli.workflows.sections import (
     change_part,
@@ -41,8 +45,8 @@ from adabn_cli.workflows.sections import (
     divergences_part,
     scores_part,
     site_parts,
-    verdict_part,
 )
+from adabn_cli.workflows.verdict import verdict_part
 
 
 def live_model_part(model: Model) -> ModelPart:
@@ -156,7 +160,11 @@ def _peak_memory_bytes() -> int:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a record is about, beside the outcome."""
+    """What a record is about, beside the outcome.
+
+    `pictures` are their paths below the target folder, in the order of the batches. `sample_nCHW`
+    are some of the images, spread over all of them, to tell whether they show one scene.
+    """
 
     model: ModelPart
     target: TargetPart
@@ -165,26 +173,51 @@ class Subject:
     classes: Sequence[str] | None
     held_out: HeldOutPart | None = None
     warnings: tuple[str, ...] = ()
+    pictures: Sequence[str] | None = None
+    sample_nCHW: Tensor | None = None
 
 
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     """The whole record."""
     before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
-    change, scores = change_part(before, after, labels_N), scores_part(before, labels_N)
+    change, profile = change_part(before, after, labels_N), outcome.installer.profile
+    scores = scores_part(before, labels_N, profile)
+    scored = scores_part(after, labels_N, profile)
+    sites = site_parts(outcome)
+    sample_size = sample_size_part(sites, outcome.installer.images)
     held_out = subject.held_out.change if subject.held_out else None
     return Record(
         model=subject.model,
         target=subject.target,
-        method=subject.method.model_copy(update={"forwards": outcome.estimate.forwards}),
+        method=subject.method.model_copy(
+            update={
+                "forwards": outcome.forwards,
+                "aim": outcome.aim.name,
+                "class_mix": outcome.aim.share_K,
+            }
+        ),
         before=scores,
-        after=scores_part(after, labels_N),
+        after=scored,
         change=change,
         classes=class_parts(before, after, labels_N, subject.classes),
         held_out=subject.held_out,
         kl=divergences_part(outcome),
-        sites=site_parts(outcome),
+        sites=sites,
+        sample_size=sample_size,
+        broken=broken_parts(before, after, labels_N, subject.pictures, subject.classes),
+        notices=notice_parts(
+            Seen(
+                outcome.installer.images,
+                scores,
+                scored,
+                labels_N,
+                subject.classes,
+                sample_size,
+                subject.sample_nCHW,
+            )
+        ),
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
-        verdict=verdict_part(scores, change, held_out),
+        verdict=verdict_part(scores, scored, change, held_out, outcome.judgement),
         warnings=subject.warnings,
         run=run,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.adaptation import select_sites
-from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class
+from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
+from adabn_cli.measures.confidence import calibrate, confidence_histogram, mutual_information
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import (
     Divergence,
@@ -21,26 +21,38 @@ from adabn_cli.measures.divergence import (
     summarise,
     symmetric_kl_nats,
 )
+from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.estimated_accuracy import (
+    average_thresholded_confidence,
+    difference_of_confidences,
+)
 from adabn_cli.measures.scores import Scores
 from adabn_cli.moments import SiteMoments
 from adabn_cli.normalizers import MATCHED
+from adabn_cli.profiles import Profile
 from adabn_cli.record import (
+    CalibrationPart,
     ChangePart,
     ClassAccuracyPart,
     ClassPart,
     DivergencePart,
     DivergencesPart,
+    EstimatedAccuracyPart,
     ScoresPart,
+    ShiftPart,
     SitePart,
-    VerdictPart,
 )
 from adabn_cli.workflows.outcome import Outcome
 
 _Labels = NDArray[np.int64] | None
 
 
-def scores_part(scores: Scores, labels_N: _Labels) -> ScoresPart:
-    """Accuracy where there are labels; confidence and the predicted classes in any case."""
+def scores_part(scores: Scores, labels_N: _Labels, profile: Profile | None = None) -> ScoresPart:
+    """Accuracy where there are labels; confidence and the predicted classes in any case.
+
+    With a profile of labelled source images also the accuracy that the confidences let expect. Its
+    confidences are the source model's; for an adapted model they are taken to hold as well.
+    """
     if not scores.scorable:
         return ScoresPart()
     summary = summarise_confidence(
@@ -53,7 +65,45 @@ def scores_part(scores: Scores, labels_N: _Labels) -> ScoresPart:
         accuracy_interval=found.interval if found else None,
         correct=found.correct if found else None,
         labeled=found.n if found else 0,
+        confidence_histogram=confidence_histogram(scores.confidence_N),
+        mutual_information=mutual_information(scores.probability_sum_K, scores.entropy_N),
+        effective_classes=effective_classes(summary.predicted_histogram) or None,
+        top5_accuracy=_top5_accuracy(scores, labels_N),
+        calibration=_calibration_part(scores, labels_N),
+        estimated_accuracy=_estimated_accuracy_part(scores, profile),
     )
+
+
+def _top5_accuracy(scores: Scores, labels_N: _Labels) -> float | None:
+    """Of five classes or fewer all are among the first five."""
+    if labels_N is None or scores.n_classes <= 5:
+        return None
+    return top_accuracy(scores.top_N5, labels_N)
+
+
+def _calibration_part(scores: Scores, labels_N: _Labels) -> CalibrationPart | None:
+    if labels_N is None:
+        return None
+    found = calibrate(scores.predicted_N, scores.confidence_N, labels_N)
+    if found.expected_error is None:
+        return None
+    return CalibrationPart(error=found.expected_error, **asdict(found))
+
+
+def _estimated_accuracy_part(
+    scores: Scores, profile: Profile | None
+) -> EstimatedAccuracyPart | None:
+    source = profile.predictions if profile else None
+    if source is None:
+        return None
+    labelled_N = source.class_N >= 0
+    right_n = (source.predicted_N == source.class_N)[labelled_N].numpy()
+    source_n = source.confidence_N[labelled_N].double().numpy()
+    atc = average_thresholded_confidence(source_n, right_n, scores.confidence_N)
+    doc = difference_of_confidences(source_n, right_n, scores.confidence_N)
+    if atc is None or doc is None:
+        return None
+    return EstimatedAccuracyPart(atc=atc, doc=doc, source_images=len(source_n))
 
 
 def change_part(before: Scores, after: Scores, labels_N: _Labels) -> ChangePart:
@@ -130,6 +180,7 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 standard_error_max=_standard_error(outcome, name, sites[name].eps),
                 histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
                 histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
+                shift=_shift_part(outcome, name),
             )
         )
     return tuple(parts)
@@ -151,7 +202,32 @@ def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
     if measured is None or min(measured.images.count, outcome.installer.images) < 2:
         return None
     error_C = measured.standard_error(outcome.installer.images)
-    return float((error_C / (measured.pixels.var_C + eps).sqrt()).max())
+    live_C = ~measured.pixels.dead_C
+    if not live_C.any():
+        return None
+    return float((error_C / (measured.pixels.var_C + eps).sqrt())[live_C].max())
+
+
+def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
+    """What the source model sees of the target beside its source, or the profile if none is stored."""
+    measured, site = outcome.before.get(name), outcome.installer.sites[name]
+    source = outcome.installer.source.get(name, site.reference)
+    if measured is None or source is None:
+        return None
+    target = measured.pixels
+    v_s_C, v_t_C = source.var_C + site.eps, target.var_C + site.eps
+    shift_C, ratio_C = (target.mean_C - source.mean_C) / v_s_C.sqrt(), (v_t_C / v_s_C).log()
+    dead_C = target.dead_C
+    return ShiftPart(mean=_rounded(shift_C, dead_C), log_variance_ratio=_rounded(ratio_C, dead_C))
+
+
+def _rounded(values_C: Tensor, dead_C: Tensor) -> tuple[float | None, ...]:
+    """Four digits; None where dead or not finite, as by a source variance of 0 with an eps of 0."""
+    known_C = (values_C.isfinite() & ~dead_C).tolist()
+    return tuple(
+        round(value, 4) if known else None
+        for value, known in zip(values_C.tolist(), known_C, strict=True)
+    )
 
 
 def divergences_part(outcome: Outcome) -> DivergencesPart:
@@ -212,42 +288,3 @@ def _model_divergence(
 
 def _divergence_part(found: Divergence | ModelDivergence) -> DivergencePart | None:
     return None if found.mean is None else DivergencePart(**asdict(found))
-
-
-def verdict_part(
-    scores: ScoresPart, change: ChangePart, held_out: ChangePart | None
-) -> VerdictPart:
-    """Help or harm where the paired interval of labelled images excludes zero.
-
-    Held-out pictures come first: those that were adapted to are scored transductively. Without
-    labels nothing here can tell; target accuracy is not identifiable without assumptions.
-    """
-    if held_out is not None and held_out.interval is not None:
-        return _verdict(held_out, "held-out labels", "labelled held-out images")
-    if change.interval is not None:
-        return _verdict(change, "labels", "labelled images that it was adapted to")
-    reason = "No labels" if scores.n else "The outputs are no class scores (--output picks others)"
-    return VerdictPart(
-        outcome="cannot tell",
-        basis="none",
-        sentence=f"{reason}: Whether adapting helped cannot be told from this run.",
-    )
-
-
-def _verdict(
-    change: ChangePart, basis: Literal["labels", "held-out labels"], images: str
-) -> VerdictPart:
-    difference = change.accuracy or 0.0
-    low, high = change.interval or (0.0, 0.0)
-    outcome: Literal["help", "harm", "cannot tell"] = "cannot tell"
-    begin, end = "Too close to tell", ""
-    if low > 0:
-        outcome, begin = "help", "Adapting helps"
-    elif high < 0:
-        outcome, begin, end = "harm", "Adapting harms", " Keep the source model."
-    return VerdictPart(
-        outcome=outcome,
-        basis=basis,
-        sentence=f"{begin}: accuracy {100 * difference:+.1f} points, 95% interval "
-        f"{100 * low:+.1f} to {100 * high:+.1f}, {change.n:,} {images}.{end}",
-    )

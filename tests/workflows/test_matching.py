@@ -157,13 +157,11 @@ def test_a_target_equal_to_the_profiles_pictures_gives_the_source_model(make: An
     assert (after - before).abs().max() < 1e-6 * before.abs().max()
 
 
-def test_methods_that_need_a_profile_or_labels_say_so() -> None:
+def test_methods_that_need_a_profile_say_so() -> None:
     module, images = digits("digits_bn"), pictures("target")[:2]
     with pytest.raises(UsageError, match="needs a source profile"):
         adabn_cli.adapt(module, images, method="matched")
     known = adabn_cli.profile(module, pictures("source")[:4])
-    with pytest.raises(UsageError, match="labelled pictures"):
-        adabn_cli.adapt(module, images, method="auto", profile=known)
     with pytest.raises(UsageError, match="--prior"):
         adabn_cli.adapt(module, images, method="matched", prior=4, profile=known)
     with pytest.raises(UsageError, match="no method"):
@@ -197,12 +195,23 @@ def test_a_matched_checkpoint_is_written_applied_and_taken_back_to_the_byte(
         apply(ModelRequest(adapted), pack, tmp_path / "x.pt", revert=False, force=False)
 
 
+def test_auto_without_classes_chooses_between_adabn_and_the_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adabn_cli.workflows.profile._MOST_CLASS_BYTES", 0)
+    module, target = digits("digits_bn"), pictures("target")[:6]
+    known = adabn_cli.profile(module, pictures("source")[:4])
+    record = adabn_cli.adapt(module, target, method="auto", profile=known)
+    assert record.method.forwards == 2
+    assert record.method.aim in ("adabn", "profile")
+
+
 def test_auto_runs_its_contest_and_leaves_the_winner_in_the_model() -> None:
     module, source, target = digits("digits_bn"), pictures("source"), pictures("target")[:6]
     names = torch.arange(500) // 50
     known = adabn_cli.profile(module, zip(source, names.split(32), strict=True))
     record = adabn_cli.adapt(module, target, method="auto", profile=known, verify=True)
-    assert (record.method.name, record.method.forwards) == ("auto", 11)
+    assert (record.method.name, record.method.forwards) == ("auto", 6)
     with torch.no_grad():
         predicted = torch.cat([module(x).argmax(1) for x in target])
     histogram = torch.bincount(predicted, minlength=10).tolist()
