@@ -7,11 +7,12 @@ Intervals of a difference come from the paired data only; two Wilson intervals a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri  # Not scipy.stats, whose import takes a second.
+from scipy.special import bdtr  # Not scipy.stats, whose import takes a second.
+
+from adabn_cli.measures.intervals import paired_interval, wilson_interval
 
 Classes = NDArray[np.int64]
 
@@ -60,21 +61,6 @@ class ClassChange:
     mcnemar_p: float | None
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927); all of [0, 1] where n is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    z = _two_sided_z(confidence)
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # Algebra gives exactly 0 and 1 at the ends; rounding would leave 1e-17.
-    return (
-        0.0 if successes == 0 else centre - half,
-        1.0 if successes == n else centre + half,
-    )
-
-
 def accuracy(predicted_N: Classes, labels_N: Classes) -> Accuracy | None:
     """The accuracy over the images with a label; None where no image has one."""
     labels_N, predicted_N = _labelled(labels_N, predicted_N)
@@ -83,6 +69,16 @@ def accuracy(predicted_N: Classes, labels_N: Classes) -> Accuracy | None:
         return None
     correct = int((predicted_N == labels_N).sum())
     return Accuracy(correct / n, wilson_interval(correct, n), correct, n)
+
+
+def top_accuracy(top_Nk: NDArray[np.integer], labels_N: Classes) -> float | None:
+    """The share of labelled images whose class is among the k named, [N, k]; None without any."""
+    if len(top_Nk) != len(labels_N):
+        raise ValueError(f"{len(top_Nk)} rows of classes for {len(labels_N)} labels")
+    known_N = labels_N >= 0
+    if not known_N.any():
+        return None
+    return float((top_Nk[known_N] == labels_N[known_N, None]).any(1).mean())
 
 
 def compare(before_N: Classes, after_N: Classes, labels_N: Classes) -> Change | None:
@@ -96,19 +92,6 @@ def compare(before_N: Classes, after_N: Classes, labels_N: Classes) -> Change | 
     broken = int((right_before_N & ~right_after_N).sum())
     interval = paired_interval(fixed, broken, n)
     return Change((fixed - broken) / n, interval, fixed, broken, mcnemar_p(fixed, broken), n)
-
-
-def paired_interval(
-    fixed: int, broken: int, n: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """The interval of a paired difference of shares: adjusted Wald (Bonett, Price 2012).
-
-    One image is added to each discordant cell, so it keeps a width where nothing changed.
-    """
-    up, down = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
-    centre = up - down
-    half = _two_sided_z(confidence) * sqrt((up + down - centre**2) / (n + 2))
-    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def mcnemar_p(fixed: int, broken: int) -> float:
@@ -174,10 +157,6 @@ def holm(p_values: list[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = largest
     return corrected
-
-
-def _two_sided_z(confidence: float) -> float:
-    return float(ndtri((1 + confidence) / 2))
 
 
 def _labelled(labels_N: Classes, *predictions: Classes) -> list[Classes]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 CALIBRATION_BINS = 15
+HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,42 @@ def calibrate(
     known_N = (labels_N >= 0) & (predicted_N >= 0)
     confidence_n = confidence_N[known_N]
     right_n = predicted_N[known_N] == labels_N[known_N]
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    # Sums of rounded probabilities may pass 1, and 0 belongs to the first bin.
-    bins_n = np.clip(np.searchsorted(edges, confidence_n) - 1, 0, CALIBRATION_BINS - 1)
+    bins_n = _bins(confidence_n, CALIBRATION_BINS)
     return Calibration(
         tuple(np.bincount(bins_n, minlength=CALIBRATION_BINS).tolist()),
         tuple(np.bincount(bins_n[right_n], minlength=CALIBRATION_BINS).tolist()),
         tuple(np.bincount(bins_n, confidence_n, minlength=CALIBRATION_BINS).tolist()),
     )
+
+
+def confidence_histogram(confidence_N: NDArray[np.float64]) -> tuple[int, ...]:
+    """Images by confidence in 20 bins of equal width over [0, 1]; NaN is in none."""
+    bins_n = _bins(confidence_N[~np.isnan(confidence_N)], HISTOGRAM_BINS)
+    return tuple(np.bincount(bins_n, minlength=HISTOGRAM_BINS).tolist())
+
+
+def _bins(confidence_n: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
+    """The bin of each confidence, closed on the right."""
+    edges = np.linspace(0, 1, bins + 1)
+    # Sums of rounded probabilities may pass 1, and 0 belongs to the first bin.
+    return np.clip(np.searchsorted(edges, confidence_n) - 1, 0, bins - 1)
+
+
+def mutual_information(
+    probability_sum_K: NDArray[np.float64], entropy_N: NDArray[np.float64]
+) -> float | None:
+    """That of image and predicted class in nats, 0 to log K; None where nothing was predicted.
+
+    The entropy of the mean probabilities less the mean entropy: high where single images are
+    decided and all of them together are diverse (Bridle, Heading, MacKay 1991). Probabilities are
+    summed, and entropies taken (NaN left out), over the images with a prediction.
+    """
+    seen_n = entropy_N[~np.isnan(entropy_N)]
+    if len(seen_n) == 0:
+        return None
+    mean_K = probability_sum_K / len(seen_n)
+    # Equal predictions everywhere leave 1e-16 of either sign.
+    return max(0.0, float(entr(mean_K).sum() - seen_n.mean()))
 
 
 def total_variation(before: Sequence[int], after: Sequence[int]) -> float | None:

@@ -88,10 +88,11 @@ def summarise(kl_C: Tensor, dead_C: Tensor) -> Divergence:
     if len(live) == 0:
         return Divergence(None, None, None, None, None, channels, dead_channels)
     largest = int(live.argmax())
+    median, p95 = live.quantile(live.new_tensor([0.5, 0.95])).tolist()  # One sort for both.
     return Divergence(
         mean=float(live.mean()),
-        median=float(live.quantile(0.5)),
-        p95=float(live.quantile(0.95)),
+        median=median,
+        p95=p95,
         max=float(live[largest]),
         max_channel=int((~dead_C).nonzero()[largest]),
         channels=channels,

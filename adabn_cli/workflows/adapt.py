@@ -18,6 +18,7 @@ from adabn_cli.model import Preprocessing, entries_of, statistics_of
 from adabn_cli.packs import Pack
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
+from adabn_cli.workflows.notices import COMPARED_PICTURES
 from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.predictions import write_predictions
 from adabn_cli.workflows.preprocessing import (
@@ -204,6 +205,8 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         pictures.classes,
         held_out,
         job.warnings,
+        pictures.target.pictures,
+        pictures.target.spread(COMPARED_PICTURES),
     )
     record = record_of(
         subject, outcome, run_part(job.started, job.stages, model.device, job.folder)

@@ -103,14 +103,19 @@ def profile_of(
     """What every site shows on source images, in two forwards: moments, then all by class and bin.
 
     Classes are those that the model predicts: as good as labels, which few people have at hand
-    (docs/shifts.md). The layer that gives the model's output is left out: matched to the source, it would give the
-    target the source's mix of classes. Raises ModelError where no site was visited.
+    (docs/shifts.md). The layer that gives the model's output is left out: matched to the source,
+    it would give the target the source's mix of classes. Raises ModelError where no site was
+    visited.
     """
     sizes = [len(batch) for batch in batches]
     scores = Scores()
     with stages.stage("profile") as progress:
         moments = observe(
-            model, batches, scores, _first_half(progress), lambda signal, _: measure(signal.activation)
+            model,
+            batches,
+            scores,
+            _first_half(progress),
+            lambda signal, _: measure(signal.activation),
         )
         survey = _Survey(model, moments, scores, sizes)
         moments = observe(model, batches, no_output, _second_half(progress), survey.measure)

@@ -90,6 +90,11 @@ def _calibration_part(scores: Scores, labels_N: _Labels) -> CalibrationPart | No
     return CalibrationPart(error=found.expected_error, **asdict(found))
 
 
+# What a wrong answer looks like is learned from the source's mistakes. From a single one, of 256, the
+# sample net's target was given 99.8% (ATC) and 88% (DoC), where 39% were right.
+_FEWEST_MISTAKES = 10
+
+
 def _estimated_accuracy_part(
     scores: Scores, profile: Profile | None
 ) -> EstimatedAccuracyPart | None:
@@ -99,6 +104,8 @@ def _estimated_accuracy_part(
     labelled_N = source.class_N >= 0
     right_n = (source.predicted_N == source.class_N)[labelled_N].numpy()
     source_n = source.confidence_N[labelled_N].double().numpy()
+    if (~right_n).sum() < _FEWEST_MISTAKES:
+        return None
     atc = average_thresholded_confidence(source_n, right_n, scores.confidence_N)
     doc = difference_of_confidences(source_n, right_n, scores.confidence_N)
     if atc is None or doc is None:
@@ -209,7 +216,7 @@ def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
 
 
 def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
-    """What the source model sees of the target beside its source, or the profile if none is stored."""
+    """What the source model sees of the target beside what it stores, or else the profile's."""
     measured, site = outcome.before.get(name), outcome.installer.sites[name]
     source = outcome.installer.source.get(name, site.reference)
     if measured is None or source is None:
@@ -223,11 +230,10 @@ def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
 
 def _rounded(values_C: Tensor, dead_C: Tensor) -> tuple[float | None, ...]:
     """Four digits; None where dead or not finite, as by a source variance of 0 with an eps of 0."""
-    known_C = (values_C.isfinite() & ~dead_C).tolist()
-    return tuple(
-        round(value, 4) if known else None
-        for value, known in zip(values_C.tolist(), known_C, strict=True)
-    )
+    # By numpy, not one by one: 0.1 s for 200,000 values instead of 0.5.
+    rounded_C = values_C.cpu().numpy().round(4).astype(object)
+    rounded_C[(dead_C | ~values_C.isfinite()).cpu().numpy()] = None
+    return tuple(rounded_C.tolist())
 
 
 def divergences_part(outcome: Outcome) -> DivergencesPart:

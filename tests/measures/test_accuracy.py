@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -18,6 +19,7 @@ from adabn_cli.measures.accuracy import (
     mcnemar_p,
     paired_interval,
     per_class,
+    top_accuracy,
     wilson_interval,
 )
 
@@ -102,6 +104,19 @@ def test_paired_interval_by_hand() -> None:
     up, down, n = 9 / 42, 2 / 42, 42
     half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / n)
     assert paired_interval(8, 1, 40) == pytest.approx((up - down - half, up - down + half))
+
+
+@given(st.integers(0, 80), st.integers(0, 80), st.integers(1, 400))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_paired_interval_is_that_of_a_mean_difference_by_statsmodels(
+    fixed: int, broken: int, unchanged: int
+) -> None:
+    # With the one image more in both cells it is the mean of +1, -1 and 0 with White's error.
+    differences = np.repeat([1.0, -1.0, 0.0], [fixed + 1, broken + 1, unchanged])
+    fit = OLS(differences, np.ones(len(differences))).fit(cov_type="HC0")
+    expected = fit.conf_int(0.05)[0].clip(-1, 1).tolist()
+    found = paired_interval(fixed, broken, fixed + broken + unchanged)
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_paired_interval_has_a_width_where_nothing_changed_and_stays_within_one() -> None:
@@ -191,3 +206,11 @@ def test_arrays_of_different_length_are_an_error() -> None:
         accuracy(ints(0), ints(0, 0, 0))
     with pytest.raises(ValueError, match="differ in length"):
         agreement(ints(0), ints(0, 0, 0))
+
+
+def test_top_accuracy_is_over_labelled_images_alone() -> None:
+    top = np.array([[0, 1], [2, 1], [-1, -1], [3, 0]], dtype=np.int32)
+    assert top_accuracy(top, ints(1, 0, 0, -1)) == pytest.approx(1 / 3)
+    assert top_accuracy(top, ints(-1, -1, -1, -1)) is None
+    with pytest.raises(ValueError, match="4 rows of classes for 1 labels"):
+        top_accuracy(top, ints(0))

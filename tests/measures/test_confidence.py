@@ -4,11 +4,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import softmax
+from scipy.stats import entropy
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from adabn_cli.measures.confidence import (
     Calibration,
     calibrate,
     collapse,
+    confidence_histogram,
+    mutual_information,
     summarise,
     total_variation,
 )
@@ -36,6 +42,19 @@ def test_calibration_error_agrees_with_a_plain_loop(seed: int) -> None:
     predicted, confidence, labels = digits(500, seed)
     expected = reference_ece(predicted, confidence, labels)
     assert calibrate(predicted, confidence, labels).expected_error == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_error_is_that_of_torchmetrics(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, K = 300 + 50 * seed, 2 + 3 * seed
+    probabilities = softmax(rng.normal(0, 2, (n, K)), axis=1)
+    labels = np.where(rng.random(n) < 0.6, probabilities.argmax(1), rng.integers(0, K, n))
+    expected = multiclass_calibration_error(
+        torch.tensor(probabilities), torch.tensor(labels), num_classes=K, n_bins=15, norm="l1"
+    )
+    found = calibrate(probabilities.argmax(1), probabilities.max(1), labels).expected_error
+    assert found == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -106,3 +125,35 @@ def test_collapse_tells_the_share_of_the_most_predicted_class_and_the_classes_lo
 def test_collapse_of_no_prediction_has_no_share() -> None:
     result = collapse([1, 2], [0, 0])
     assert (result.share_after, result.class_after, result.classes_lost) == (None, None, 2)
+
+
+def test_the_confidence_histogram_counts_every_image_with_a_prediction_once() -> None:
+    confidence = np.array([0.0, 0.05, 0.051, 0.5, 0.97, 1.0, 1.00001, np.nan])
+    counts = confidence_histogram(confidence)
+    assert (len(counts), sum(counts)) == (20, 7)
+    assert (counts[0], counts[1], counts[9], counts[19]) == (2, 1, 1, 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mutual_information_is_the_mean_divergence_from_the_mean(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = softmax(rng.normal(0, 3, (40, 5)), axis=1)
+    expected = entropy(probabilities, probabilities.mean(0, keepdims=True), axis=1).mean()
+    found = mutual_information(probabilities.sum(0), entropy(probabilities, axis=1))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_mutual_information_is_zero_for_equal_and_log_k_for_decided_predictions() -> None:
+    equal = np.tile([0.2, 0.3, 0.5], (7, 1))
+    found = mutual_information(equal.sum(0), entropy(equal, axis=1))
+    assert found is not None
+    assert 0 <= found < 1e-12
+    assert mutual_information(np.full(4, 5.0), np.zeros(20)) == pytest.approx(np.log(4))
+
+
+def test_mutual_information_leaves_images_without_a_prediction_out() -> None:
+    nan = np.nan
+    assert mutual_information(np.array([1.0, 1.0]), np.array([0, nan, 0])) == pytest.approx(
+        np.log(2)
+    )
+    assert mutual_information(np.zeros(3), np.array([nan, nan])) is None

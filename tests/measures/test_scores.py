@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
+from torchmetrics.functional.classification import multiclass_accuracy
 
+from adabn_cli.measures.accuracy import top_accuracy
 from adabn_cli.measures.scores import Scores
 
 
@@ -130,3 +132,22 @@ def test_rows_of_nan_say_nothing_against_probabilities() -> None:
 
 def test_outputs_that_still_carry_a_gradient_are_scored() -> None:
     assert scored(torch.ones(2, 3, requires_grad=True)).scorable
+
+
+@pytest.mark.parametrize("K", [3, 5, 6, 40])
+def test_the_five_most_probable_classes_give_the_top_five_accuracy_of_torchmetrics(K: int) -> None:
+    generator = torch.Generator().manual_seed(K)
+    logits = torch.randn(80, K, generator=generator) * 3
+    labels = torch.randint(0, K, (80,), generator=generator)
+    scores = scored(*logits.split(32))
+    width = min(K, 5)
+    assert scores.top_N5.shape == (80, width)
+    np.testing.assert_array_equal(scores.top_N5[:, 0], scores.predicted_N)
+    expected = multiclass_accuracy(logits, labels, num_classes=K, average="micro", top_k=width)
+    assert top_accuracy(scores.top_N5, labels.numpy()) == pytest.approx(float(expected))
+
+
+def test_an_image_without_a_prediction_has_no_probable_classes() -> None:
+    logits = torch.tensor([[1.0, torch.nan, 0.0, 2.0, 3.0, 4.0, 5.0], [0, 1, 2, 3, 4, 5, 6]])
+    assert scored(logits).top_N5.tolist() == [[-1] * 5, [6, 5, 4, 3, 2]]
+    assert Scores().top_N5.shape == (0, 0)
