@@ -10,12 +10,14 @@ from rich.text import Text
 from adabn_cli.record import GatePart
 from adabn_cli.renderers.figures import number
 from adabn_cli.renderers.tables import figures, note, plain
+from adabn_cli.renderers.wording import gate_status
 
 _STYLES = {"passed": "green", "failed": "bold red", "cannot tell": "bold yellow"}
+_WARNING = "yellow"
 
 
 def render(gates: Sequence[GatePart]) -> RenderableType:
-    """A row a gate, and why those that cannot be told cannot."""
+    """A row a gate, and below what there is to say of each."""
     table = figures("gate", "value", "limit", "n", "status")
     for gate in gates:
         table.add_row(
@@ -23,7 +25,13 @@ def render(gates: Sequence[GatePart]) -> RenderableType:
             number(gate.value),
             number(gate.limit),
             f"{gate.n:,}" if gate.n is not None else "–",
-            plain(gate.status, _STYLES[gate.status]),
+            status(gate),
         )
     reasons = [note(f"{gate.expression}: {gate.reason}") for gate in gates if gate.reason]
     return Group(Text(), table, *reasons)
+
+
+def status(gate: GatePart) -> Text:
+    """The status in its colour: that of a warning where it is one."""
+    told = gate_status(gate)
+    return plain(told, _WARNING if told != gate.status else _STYLES[gate.status])

@@ -6,29 +6,49 @@ itself forbids scripts and requests, so that a mistake here would show and not r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adabn_cli.printable import one_line
 from adabn_cli.record import Record
-from adabn_cli.renderers import figures, html_charts, html_tables, wording
+from adabn_cli.renderers import (
+    figures,
+    html_judgement_tables,
+    html_score_charts,
+    html_score_tables,
+    html_site_charts,
+    html_site_tables,
+    subject,
+    wording,
+)
+from adabn_cli.renderers.html_drawing import require_matplotlib
 
 _SKIPPED = 200
+_NOTHING: Mapping[str, bytes] = {}
+_NAMESPACES = {
+    "figures": figures,
+    "judgement_tables": html_judgement_tables,
+    "score_charts": html_score_charts,
+    "score_tables": html_score_tables,
+    "site_charts": html_site_charts,
+    "site_tables": html_site_tables,
+    "subject": subject,
+    "words": wording,
+}
 
 
-def render(record: Record) -> str:
+def render(record: Record, thumbnails: Mapping[str, bytes] = _NOTHING) -> str:
     """The page, in the order an engineer looks: verdict, scores, classes, sites, the small print.
 
-    Raises UsageError where matplotlib is not installed.
+    `thumbnails` are small PNG or JPEG files by the path of a broken picture. Raises UsageError
+    where matplotlib is not installed.
     """
-    html_charts.require_matplotlib()
+    require_matplotlib()
     page = _environment().get_template("report.html.jinja")
     return page.render(
-        record=record,
-        accuracy_chart=html_charts.accuracy_chart(record),
-        divergence_chart=html_charts.divergence_chart(record),
-        skipped=record.target.skipped[:_SKIPPED],
+        record=record, skipped=record.target.skipped[:_SKIPPED], thumbnails=thumbnails
     )
 
 
@@ -43,7 +63,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(figures=figures, tables=html_tables, words=wording)
+    environment.globals.update(_NAMESPACES)
     return environment
 
 

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TypeVar
 
 from adabn_cli.record import ClassPart, Record, SitePart
+from adabn_cli.renderers.baseline import told
 from adabn_cli.renderers.figures import (
     count,
     number,
@@ -21,16 +22,26 @@ from adabn_cli.renderers.figures import (
     points,
 )
 from adabn_cli.renderers.markdown_text import folded, name, prose, table
+from adabn_cli.renderers.shifts import farthest, neurons, spread_told
+from adabn_cli.renderers.subject import about
 from adabn_cli.renderers.wording import (
     FIRST_SITE,
+    KEPT_SOURCE,
     TRANSDUCTIVE,
-    about,
-    agreement_told,
     comparisons,
+    estimate_rests_on,
+    estimate_told,
+    estimated_shares,
+    estimated_shares_told,
+    gate_status,
     gates_told,
     left_out,
     paired,
     residual,
+    sample_size_told,
+    signals,
+    signals_sentence,
+    warned,
 )
 
 _BYTES = 65_000
@@ -47,12 +58,16 @@ def render(record: Record) -> str:
     parts = [
         marker(record),
         f"## {prose(record.verdict.sentence)}",
+        _verdict(record),
         _about(record),
         _gates(record),
+        _baseline(record),
         _scores(record),
         _warnings(record),
         _classes(record.classes),
         _sites(record),
+        _neurons(record),
+        _broken(record),
         _skipped(record),
         _fingerprints(record),
     ]
@@ -76,6 +91,16 @@ def marker(record: Record) -> str:
     return f"<!-- adabn report: {' on '.join(words)} -->"
 
 
+def _verdict(record: Record) -> str:
+    """What makes the verdict more or less than it seems."""
+    parts = [
+        f"**{KEPT_SOURCE}**" if record.verdict.kept_source else "",
+        prose(f"{estimate_told(record)} {estimate_rests_on(record)}".strip()),
+        *(f"> **{notice.kind}**: {prose(notice.sentence)}" for notice in record.notices[:_LINES]),
+    ]
+    return _joined(*parts)
+
+
 def _about(record: Record) -> str:
     facts = [f"{key} {name(text, 160)}" for key, text in about(record) if text]
     return " · ".join(facts)
@@ -91,7 +116,7 @@ def _gates(record: Record) -> str:
             number(gate.value),
             number(gate.limit),
             f"{gate.n:,}" if gate.n is not None else "–",
-            gate.status if gate.status == "passed" else f"**{gate.status}**",
+            gate.status if gate.status == "passed" else f"**{gate_status(gate)}**",
         )
         for gate in gates[:_ROWS]
     ]
@@ -109,22 +134,40 @@ def _gates(record: Record) -> str:
     return _joined(*parts)
 
 
+def _baseline(record: Record) -> str:
+    baseline = record.baseline
+    if baseline is None:
+        return ""
+    rows = [(name(change.measure), *told(change)) for change in baseline.changes[:_ROWS]]
+    lines = [f"- Not the same: {prose(text)}" for text in baseline.differences[:_LINES]]
+    lines += [f"- What else differs: {prose(text)}" for text in baseline.varied[:_LINES]]
+    parts = [
+        f"### Since {name(baseline.path)} of {prose(baseline.started)}",
+        table(("", "baseline", "now", "change"), rows) if rows else "",
+        "\n".join(lines),
+        _more(len(baseline.changes) - _ROWS, "more measure"),
+    ]
+    return _joined(*parts)
+
+
 def _scores(record: Record) -> str:
-    rows, told = [], []
+    rows, sentences = [], []
     for one in comparisons(record):
         sides = (one.before, one.after)
         change = points(one.change.accuracy)
         rows.append((f"accuracy {one.where}", *(percent(s.accuracy) for s in sides), change))
         intervals = [percent_interval(s.accuracy_interval) for s in sides]
         rows.append(("95% interval", *intervals, ""))
-        told.append(f"{one.where.capitalize()}: {prose(paired(one.change))}.")
-    if record.before.n:
-        for title, key in (
-            ("mean confidence", "confidence_mean"),
-            ("mean entropy, nats", "entropy_mean"),
-        ):
-            values = [number(getattr(side, key)) for side in (record.before, record.after)]
-            rows.append((title, *values, ""))
+        sentences.append(f"{one.where.capitalize()}: {prose(paired(one.change))}.")
+    calibration = (record.before.calibration, record.after.calibration)
+    if all(calibration):
+        errors = [number(part.error if part else None) for part in calibration]
+        rows.append(("expected calibration error", *errors, ""))
+    rows += [(x.name, number(x.before), number(x.after), x.change_told) for x in signals(record)]
+    rows += [
+        (x.name, percent(x.before), percent(x.after), points(x.change))
+        for x in estimated_shares(record)
+    ]
     for statistic in ("mean", "median"):
         kl = [getattr(side, statistic, None) for side in (record.kl.before, record.kl.after)]
         rows.append((f"{statistic} KL, nats", *(number(value) for value in kl), ""))
@@ -132,18 +175,17 @@ def _scores(record: Record) -> str:
     if all(histograms):
         means = [number(side.mean if side else None) for side in histograms]
         rows.append(("mean KL of histograms, nats", *means, ""))
-    told.append(agreement_told(record))
+    sentences += [signals_sentence(record), estimated_shares_told(record)]
     if record.before.accuracy is not None:
-        told.append(TRANSDUCTIVE)
-    sentences = "\n".join(f"- {line}" for line in told if line)
-    return table(("", "before", "after", "change"), rows) + (f"\n\n{sentences}" * bool(sentences))
+        sentences.append(TRANSDUCTIVE)
+    lines = "\n".join(f"- {line}" for line in sentences if line)
+    return _joined(table(("", "before", "after", "change"), rows), lines)
 
 
 def _warnings(record: Record) -> str:
-    lines = [f"> - {prose(text)}" for text in record.warnings[:_LINES]]
-    if record.model.trusted_pickle:
-        lines.append("> - The checkpoint was loaded as a trusted pickle.")
-    more = _more(len(record.warnings) - _LINES, "more warning")
+    warnings = warned(record)
+    lines = [f"> - {prose(text)}" for text in warnings[:_LINES]]
+    more = _more(len(warnings) - _LINES, "more warning")
     return "\n".join(["> [!WARNING]", *lines, *([f"> - {more}"] if more else [])]) if lines else ""
 
 
@@ -193,6 +235,48 @@ def _sites(record: Record) -> str:
     cut = _more(len(record.sites) - len(shown), "more site")
     text = _joined(table(columns, rows), cut, FIRST_SITE, "\n".join(lines))
     return folded(f"KL at {count(len(record.sites), 'site')}", text)
+
+
+def _neurons(record: Record) -> str:
+    """The neurons that lie farthest out, and whether the pictures are enough."""
+    found = neurons(record)
+    rows = [
+        (
+            name(one.site),
+            f"{one.channel:,}",
+            f"{one.mean:+.3g}",
+            f"{one.log_variance_ratio:+.3g}",
+            number(one.kl_nats),
+        )
+        for one in farthest(found, _LINES)
+    ]
+    size = record.sample_size
+    parts = [
+        prose(sample_size_told(size, record.target.images)) if size else "",
+        spread_told(found) if found else "",
+        table(("site", "neuron", "mean", "log variance ratio", "KL"), rows) if rows else "",
+    ]
+    text = _joined(*parts)
+    return folded("Farthest neurons and number of pictures", text) if text else ""
+
+
+def _broken(record: Record) -> str:
+    surest = sorted(record.broken, key=lambda part: -part.confidence_after)
+    if not surest:
+        return ""
+    rows = [
+        (
+            name(part.path),
+            name(part.label),
+            name(part.predicted),
+            percent(part.confidence_before),
+            percent(part.confidence_after),
+        )
+        for part in surest[:_LINES]
+    ]
+    columns = ("picture", "label", "taken for", "confidence before", "confidence after")
+    cut = _more(len(surest) - _LINES, "more picture")
+    return folded("Worst broken pictures", _joined(table(columns, rows), cut))
 
 
 def _skipped(record: Record) -> str:

@@ -16,6 +16,7 @@ from adabn_cli.record import ChangePart, DivergencePart, Record, ScoresPart
 _Labels = Mapping[str, str]
 _PHASES = ("before", "after")
 _OUTCOMES = ("help", "harm", "cannot tell")
+_NOTICES = ("single class", "few pictures", "near-duplicates", "collapse")
 _STATUSES = ("passed", "failed", "cannot tell")
 
 
@@ -67,6 +68,7 @@ def render(record: Record) -> str:
     metrics = [
         *_about(record),
         *_scores(record),
+        *_signals(record),
         *_changes(record),
         *_divergences(record),
         *_judgements(record),
@@ -136,6 +138,26 @@ def _scores(record: Record) -> list[_Metric]:
     return [accuracy, bound, confidence, entropy]
 
 
+def _signals(record: Record) -> list[_Metric]:
+    """What is beside accuracy and confidence: calibration, diversity, a profile's estimates."""
+    top5 = _Metric("adabn_top5_accuracy_ratio", "Labels among the five likeliest.", "ratio")
+    ece = _Metric("adabn_expected_calibration_error_ratio", "Confidence less accuracy.", "ratio")
+    information = _Metric("adabn_mutual_information_nats", "Of picture and prediction.", "nats")
+    classes = _Metric("adabn_effective_classes", "How diverse the predictions are.")
+    share = _Metric("adabn_estimated_right_ratio", "Right by a profile, no measurement.", "ratio")
+    for pictures, sides, _ in _scored(record):
+        for phase, scores in zip(_PHASES, sides, strict=True):
+            labels = {"pictures": pictures, "phase": phase}
+            top5.add(scores.top5_accuracy, **labels)
+            ece.add(scores.calibration.error if scores.calibration else None, **labels)
+            information.add(scores.mutual_information, **labels)
+            classes.add(scores.effective_classes, **labels)
+            if scores.estimated_accuracy is not None:
+                share.add(scores.estimated_accuracy.atc, estimate="atc", **labels)
+                share.add(scores.estimated_accuracy.doc, estimate="doc", **labels)
+    return [top5, ece, information, classes, share]
+
+
 def _changes(record: Record) -> list[_Metric]:
     change = _Metric("adabn_accuracy_change_ratio", "Accuracy after less before.", "ratio")
     bound = _Metric("adabn_accuracy_change_bound_ratio", "Its paired 95% interval.", "ratio")
@@ -186,9 +208,30 @@ def _judgements(record: Record) -> list[_Metric]:
         residual.add(record.residual.max_log_variance, statistic="log variance")
     verdict = _Metric("adabn_verdict", "Whether adapting helped.", kind="stateset")
     verdict.add_state(_OUTCOMES, record.verdict.outcome, basis=record.verdict.basis)
-    gates = _Metric("adabn_gate", "Each gate that was asked for.", kind="stateset")
+    gain = _Metric("adabn_estimated_gain_ratio", "Gain by a profile, no measurement.", "ratio")
+    if (estimate := record.verdict.estimate) is not None:
+        gain.add(estimate.gain, teacher=estimate.teacher)
+    kept = _Metric("adabn_kept_source", "1 where the run's model is the source model.")
+    kept.add(float(record.verdict.kept_source))
+    notices = _Metric("adabn_notices", "What is odd about the target, by kind.")
+    for kind in _NOTICES:
+        notices.add(sum(notice.kind == kind for notice in record.notices), kind=kind)
+    enough = _Metric("adabn_enough_images", "From how many pictures on all means are known.")
+    enough.add(record.sample_size.enough if record.sample_size else None)
+    return [residual, verdict, gain, kept, notices, enough, *_gates(record)]
+
+
+def _gates(record: Record) -> list[_Metric]:
+    status = _Metric("adabn_gate", "Each gate that was asked for.", kind="stateset")
+    asked = _Metric("adabn_gate_asked", "Of each gate what else is to be said.", kind="info")
     values = _Metric("adabn_gate_value", "What each gate's measure was.")
-    for expression, gate in {gate.expression: gate for gate in record.gates}.items():
-        gates.add_state(_STATUSES, gate.status, gate=expression)
-        values.add(gate.value, gate=expression)
-    return [residual, verdict, gates, values]
+    limits = _Metric("adabn_gate_limit", "What each gate's measure was held against.")
+    images = _Metric("adabn_gate_images", "Pictures that each gate rests on.")
+    for gate in {(gate.expression, gate.level): gate for gate in record.gates}.values():
+        labels = {"gate": gate.expression, "level": gate.level}
+        status.add_state(_STATUSES, gate.status, **labels)
+        asked.add(1, **labels, measure=gate.measure, reason=gate.reason or "")
+        values.add(gate.value, **labels)
+        limits.add(gate.limit, **labels)
+        images.add(gate.n, **labels)
+    return [status, asked, values, limits, images]

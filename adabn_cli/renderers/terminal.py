@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adabn_cli.printable import one_line
 from adabn_cli.record import (
     DivergencePart,
     HeldOutPart,
@@ -26,44 +27,69 @@ from adabn_cli.renderers.figures import (
     points,
     points_interval,
 )
+from adabn_cli.renderers.shifts import farthest, neurons
+from adabn_cli.renderers.sparkline import Sparkline, pooled
+from adabn_cli.renderers.subject import labels, method, profile, subsample
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
-from adabn_cli.renderers.wording import labels, method, profile
+from adabn_cli.renderers.wording import (
+    KEPT_SOURCE,
+    estimate_told,
+    estimated_shares,
+    sample_size_told,
+    signals,
+    signals_sentence,
+    warned,
+)
 
 _STYLES = {"help": "bold green", "harm": "bold red", "cannot tell": "bold yellow"}
-_SITES_SHOWN = 12
+_SITES_SHOWN = 5
+_BROKEN_SHOWN = 3
+_SPARKS = 16  # Two of them and their names take 60 columns.
 
 
 def render(record: Record, *, sites: Literal["few", "all"] = "few") -> RenderableType:
     """What a person needs to decide: verdict, scores, divergence by site, what was noticed."""
-    parts: list[RenderableType] = [_verdict(record), Text(), _about(record), Text()]
+    parts: list[RenderableType] = [*_verdict(record), Text(), _about(record), Text()]
     parts += [*_scores(record), Text()]
     if record.held_out is not None:
         parts += [*_held_out(record.held_out), Text()]
-    parts += _sites(record, every=sites == "all")
-    if record.residual is not None:
-        parts.append(_residual(record.residual))
+    parts += [
+        *_sparklines(record),
+        *_sites(record, every=sites == "all"),
+        *_statistics(record, every=sites == "all"),
+    ]
     warnings = [marked("warning", warning) for warning in _warnings(record)]
     parts += [Text(), *warnings] if warnings else []
     if record.run.folder:
-        parts += [Text(), plain(f"run: {record.run.folder}")]
+        parts += [*([Text()] if warnings else []), plain(f"run: {record.run.folder}")]
     return Group(*parts)
 
 
-def _verdict(record: Record) -> Text:
-    told, colon, figures_of_it = record.verdict.sentence.partition(":")
-    return Text.assemble((told + colon, _STYLES[record.verdict.outcome]), figures_of_it)
+def _verdict(record: Record) -> Iterable[RenderableType]:
+    """The verdict and all that makes it more or less than it seems."""
+    verdict = record.verdict
+    told, colon, figures_of_it = verdict.sentence.partition(":")
+    # Coloured up to the colon, and on one line: figures of a sentence are no names.
+    yield Text.assemble((one_line(told + colon), _STYLES[verdict.outcome]), one_line(figures_of_it))
+    if verdict.kept_source:
+        yield plain(KEPT_SOURCE, "bold red")
+    if verdict.estimate is not None:
+        yield plain(estimate_told(record))
+    yield from (marked(notice.kind, notice.sentence) for notice in record.notices)
+    if record.before.n and record.before.accuracy is None:
+        yield plain(signals_sentence(record))
 
 
 def _about(record: Record) -> Table:
     """What was adapted to what, two columns."""
     model, target = record.model, record.target
     adapted = sum(site.adapted for site in record.sites)
+    architecture = f"{model.architecture} ({model.architecture_source})"
+    pictures = f"{count(target.images, 'picture')}{subsample(record)}, {labels(record)}"
     rows = [
-        ("model", model.path or "live module"),
-        ("", f"{model.architecture} ({model.architecture_source})"),
+        ("model", f"{model.path or 'live module'}, {architecture}"),
         ("sites", f"{adapted} of {len(record.sites)} adapted{_fixed(record)}"),
-        ("target", target.path or target.kind),
-        ("", f"{count(target.images, 'picture')}{_subsample(record)}, {labels(record)}"),
+        ("target", f"{target.path or target.kind}, {pictures}"),
         ("input", _input(record)),
         ("method", method(record)),
         ("profile", profile(record)),
@@ -74,11 +100,6 @@ def _about(record: Record) -> Table:
 def _fixed(record: Record) -> str:
     fixed = record.model.fixed_layers
     return f"; {count(len(fixed), 'layer')} with nothing to adapt" if fixed else ""
-
-
-def _subsample(record: Record) -> str:
-    drawn = record.target.subsample
-    return f" drawn of {drawn['of']:,} (seed {drawn['seed']})" if drawn else ""
 
 
 def _input(record: Record) -> str:
@@ -93,42 +114,79 @@ def _input(record: Record) -> str:
 
 
 def _scores(record: Record) -> list[RenderableType]:
-    """Before, after and change of everything that was scored."""
+    """Before, after and change of what matters most: of accuracy where it is known."""
     table = figures("on the target", "before", "after", "change")
     before, after, change = record.before, record.after, record.change
+    shown = signals(record)
     if before.accuracy is not None:
         _add_accuracy(table, before, after, points(change.accuracy))
-    if before.n:
-        for name, field in (
-            ("mean confidence", "confidence_mean"),
-            ("mean entropy (nats)", "entropy_mean"),
-        ):
-            _add_numbers(table, name, getattr(before, field), getattr(after, field))
-    for name, field in (("mean KL (nats)", "mean"), ("median KL (nats)", "median")):
-        kl = [getattr(side, field, None) for side in (record.kl.before, record.kl.after)]
-        _add_numbers(table, name, *kl)
+        if before.calibration and after.calibration:
+            errors = (before.calibration.error, after.calibration.error)
+            _add_numbers(table, "calibration error", *errors)
+        shown = shown[:1]
+    for signal in shown:
+        _add_numbers(table, signal.name, signal.before, signal.after)
+    for signal in estimated_shares(record)[: 1 if before.accuracy is None else 0]:
+        shares = (percent(signal.before), percent(signal.after), points(signal.change))
+        table.add_row(signal.name, *shares)
+    kl = [side.mean if side else None for side in (record.kl.before, record.kl.after)]
+    _add_numbers(table, "mean KL, nats", *kl)
     if record.kl.histogram_before and record.kl.histogram_after:
         histograms = (record.kl.histogram_before.mean, record.kl.histogram_after.mean)
-        _add_numbers(table, "mean histogram KL (nats)", *histograms)
+        _add_numbers(table, "  of histograms", *histograms)
     if change.fixed is not None:
-        return [
-            table,
-            note(
-                f"{count(change.fixed, 'picture')} fixed, {change.broken:,} broken "
-                f"(McNemar {p_value(change.mcnemar_p)}); "
-                f"paired 95% interval {points_interval(change.interval)}"
-            ),
-            note("scored on the pictures that were adapted to (transductive)", "dim"),
-        ]
-    if change.agreement is not None:
-        return [table, note(f"{percent(change.agreement)} of the predictions stay the same")]
+        return [table, *_changed_sides(record)]
     return [table]
+
+
+def _changed_sides(record: Record) -> Iterable[RenderableType]:
+    """The pictures that were fixed and broken, and the surest mistakes among these."""
+    change = record.change
+    yield note(
+        f"{change.fixed:,} fixed, {change.broken:,} broken (McNemar {p_value(change.mcnemar_p)}); "
+        f"paired interval {points_interval(change.interval)}"
+    )
+    yield note("scored on the pictures that were adapted to (transductive)", "dim")
+    worst = sorted(record.broken, key=lambda part: -part.confidence_after)[:_BROKEN_SHOWN]
+    if worst:
+        told = (
+            f"{part.path} ({part.label} as {part.predicted}, {percent(part.confidence_after, 0)})"
+            for part in worst
+        )
+        yield note(f"surest mistakes: {', '.join(told)}")
 
 
 def _add_accuracy(table: Table, before: ScoresPart, after: ScoresPart, change: str) -> None:
     table.add_row("accuracy", percent(before.accuracy), percent(after.accuracy), change)
     intervals = [percent_interval(side.accuracy_interval) for side in (before, after)]
     table.add_row(Text("  95% interval", "dim"), *(Text(text, "dim") for text in intervals), "")
+
+
+def _sparklines(record: Record) -> Iterable[RenderableType]:
+    """Confidences and KL in depth as bars, before and after to the same scale."""
+    grid = Table.grid(padding=(0, 1))
+    histograms = (record.before.confidence_histogram, record.after.confidence_histogram)
+    if all(histograms):
+        bars = [pooled(counts, len(counts) // 2, sum) for counts in histograms]
+        _add_sparklines(grid, "confidence", bars)
+    divergences = [
+        [kl.mean if kl else None for kl in side]
+        for side in (
+            [site.kl_before for site in record.sites],
+            [site.kl_after for site in record.sites],
+        )
+    ]
+    if len(record.sites) > 1 and all(any(side) for side in divergences):
+        bars = [pooled(side, _SPARKS, max) for side in divergences]
+        _add_sparklines(grid, "KL by depth", bars)
+    if grid.rows:
+        yield grid
+
+
+def _add_sparklines(grid: Table, name: str, sides: Sequence[Sequence[float | None]]) -> None:
+    most = max(figure or 0.0 for side in sides for figure in side)
+    before, after = (Sparkline(side, most) for side in sides)
+    grid.add_row(name, Text("before", "dim"), before, Text("after", "dim"), after)
 
 
 def _add_numbers(table: Table, name: str, before: float | None, after: float | None) -> None:
@@ -154,7 +212,7 @@ def _sites(record: Record, *, every: bool) -> list[RenderableType]:
     """Divergence by site in depth order; the largest ones where not all fit."""
     shown = list(record.sites) if every else _few(record.sites)
     dead = any(site.dead_channels for site in shown)
-    columns = ("neurons", "KL before", "KL after", "95th pct", *(["dead"] if dead else []))
+    columns = ("neurons", "mean KL before", "after", "95th pct", *(["dead"] if dead else []))
     table = figures("site, by depth", *columns)
     for site in shown:
         after = site.kl_after
@@ -163,11 +221,24 @@ def _sites(record: Record, *, every: bool) -> list[RenderableType]:
         values += [str(site.dead_channels or "")] if dead else []
         name = plain(site.name) if site.adapted else plain(f"{site.name} (not adapted)", "dim")
         table.add_row(name, *values)
-    told = ["KL: mean over neurons, nats. The first site's stays: nothing before it has changed."]
+    parts: list[RenderableType] = [table]
     if len(shown) < len(record.sites):
         more = count(len(record.sites) - len(shown), "more site")
-        told.append(f"{more} with less shift: adabn report --sites")
-    return [table, *(note(line, "dim") for line in told), *_left_out(record.sites)]
+        parts.append(note(f"{more} with less shift: adabn report --sites", "dim"))
+    return [*parts, *_left_out(record.sites)]
+
+
+def _statistics(record: Record, *, every: bool) -> Iterable[RenderableType]:
+    """What the installed statistics are worth; with every site the farthest neuron too."""
+    for one in farthest(neurons(record), 1) if every else ():
+        yield note(
+            f"farthest neuron: {one.channel} of {one.site}, mean {one.mean:+.3g} standard "
+            f"deviations, log variance ratio {one.log_variance_ratio:+.3g}"
+        )
+    if record.sample_size is not None:
+        yield note(sample_size_told(record.sample_size, record.target.images))
+    if record.residual is not None:
+        yield _residual(record.residual)
 
 
 def _left_out(sites: Iterable[SitePart]) -> list[RenderableType]:
@@ -211,11 +282,9 @@ def _residual(residual: ResidualPart) -> RenderableType:
 
 
 def _warnings(record: Record) -> Iterable[str]:
-    yield from record.warnings
+    yield from warned(record)
     skipped = record.target.skipped
     if skipped:
         first = "; ".join(f"{picture.path}: {picture.reason}" for picture in skipped[:3])
         more = f"; and {len(skipped) - 3:,} more in run.json" if len(skipped) > 3 else ""
         yield f"{count(len(skipped), 'picture')} could not be read: {first}{more}."
-    if record.model.trusted_pickle:
-        yield "The checkpoint was loaded as a trusted pickle."

@@ -5,29 +5,38 @@ Knows no markup: names come out as they are, and whoever renders them escapes th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from adabn_cli.record import (
     ChangePart,
     GatePart,
-    PreprocessingPart,
     Record,
     ResidualPart,
+    SampleSizePart,
     ScoresPart,
     SitePart,
 )
-from adabn_cli.renderers.figures import count, number, p_value, percent, points_interval
+from adabn_cli.renderers.figures import count, number, p_value, percent, points, points_interval
 
 TRANSDUCTIVE = (
     "Scored on the pictures that were adapted to (transductive). "
     "The statistics saw these pictures; the labels were used for scoring alone."
 )
-METHODS = {
-    "adabn": "AdaBN",
-    "matched": "matched to the profile",
-    "auto": "auto (matched to the profile's classes in their likeliest mix)",
-}
+KEPT_SOURCE = (
+    "The source model was kept: adapting harms it, and --on-harm keep was asked for. The run's "
+    "model and pack hold the source's statistics. All figures here are those of the adaptation "
+    "that was tried."
+)
+SIGNALS = (
+    "Signals, not accuracy: a model can be sure and wrong. Mutual information is that of picture "
+    "and predicted class; effective classes are how many, predicted equally often, would be as "
+    "diverse as what was predicted."
+)
+CALIBRATION = (
+    "How often the model is right among the pictures of which it is so sure. The expected "
+    "calibration error is the mean gap between the two, by number of pictures."
+)
 FIRST_SITE = (
     "KL is symmetric, in nats, between source and target at a neuron's input. After adapting it "
     "is the shift that earlier layers still pass on: the first site's stays as it was, because "
@@ -68,130 +77,6 @@ def paired(change: ChangePart) -> str:
     )
 
 
-def about(record: Record) -> list[tuple[str, str]]:
-    """What was adapted to what, as names and sentences."""
-    model, target = record.model, record.target
-    adapted = sum(site.adapted for site in record.sites)
-    return [
-        ("Model", model.path or "live module"),
-        ("Architecture", f"{model.architecture} ({model.architecture_source})"),
-        ("Sites adapted", f"{adapted:,} of {len(record.sites):,}"),
-        ("Target", target.path or target.kind),
-        ("Pictures", f"{target.images:,}{_subsample(record)}, {labels(record)}"),
-        ("Method", method(record)),
-        ("Source profile", profile(record)),
-    ]
-
-
-def profile(record: Record) -> str:
-    """The source profile that the target was held against; empty without one."""
-    used = record.method.profile
-    if used is None:
-        return ""
-    labelled = f", {used.labeled:,} labelled" if used.labeled else ""
-    path = f"{used.path}, " if used.path else ""
-    return f"{path}{count(used.images, 'source picture')}{labelled} ({used.found})"
-
-
-def _subsample(record: Record) -> str:
-    drawn = record.target.subsample
-    return f" drawn of {drawn['of']:,} (seed {drawn['seed']})" if drawn else ""
-
-
-def labels(record: Record) -> str:
-    """How many pictures have a label, and where from."""
-    target = record.target
-    if target.labels is None:
-        return "no labels"
-    some = "" if target.labeled_images == target.images else f"{target.labeled_images:,} "
-    return f"{some}labelled by {target.labels}"
-
-
-def method(record: Record) -> str:
-    """How the statistics were estimated and mixed."""
-    used = record.method
-    mixed = ""
-    if used.prior is not None:
-        mixed = f", source as prior {used.prior}"
-    elif used.alpha is not None:
-        mixed = f", alpha {used.alpha:g}"
-    only = f", layers {','.join(used.layers)}" if used.layers else ""
-    name = METHODS[used.name]
-    return f"{name}, {used.engine} engine{mixed}{only}, batches of {used.chunk_size}"
-
-
-def model_facts(record: Record) -> list[tuple[str, str]]:
-    """The model's file, format and fingerprints; rows without a text are left out."""
-    model = record.model
-    rows = [
-        ("File", model.path or "live module"),
-        ("Format", model.format + (", loaded as a trusted pickle" * model.trusted_pickle)),
-        ("Architecture", f"{model.architecture} ({model.architecture_source})"),
-        ("Classes", _classes(record)),
-        ("Input", _input(model.preprocessing)),
-        ("sha256 of the file", model.sha256 or ""),
-        ("Fingerprint of the weights", model.weights),
-    ]
-    rows += [
-        ("Nothing to adapt in", f"{layer.name} ({layer.kind}): {layer.reason}")
-        for layer in model.fixed_layers
-    ]
-    return [(name, text) for name, text in rows if text]
-
-
-def _classes(record: Record) -> str:
-    classes = record.model.classes
-    if not classes:
-        return "unknown"
-    return f"{len(classes):,} (from {record.model.classes_source or 'the model'})"
-
-
-def _input(p: PreprocessingPart | None) -> str:
-    if p is None:
-        return ""
-    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std))
-    return (
-        f"{p.size[0]}x{p.size[1]} px, {'gray' if len(p.mean) == 1 else 'RGB'}, mean {mean}, "
-        f"std {std}, crop {p.crop_pct:.3g}, {p.interpolation} ({p.source})"
-    )
-
-
-def target_facts(record: Record) -> list[tuple[str, str]]:
-    """The pictures: how many, which were left out or converted, and their fingerprint."""
-    target = record.target
-    converted = ", ".join(f"{n:,} {kind}" for kind, n in target.conversions.items())
-    rows = [
-        ("Target", target.path or target.kind),
-        ("Pictures", f"{target.images:,}{_subsample(record)}"),
-        ("Labels", labels(record)),
-        ("Converted", converted),
-        ("Not pictures", count(target.other_files, "other file") if target.other_files else ""),
-        ("Fingerprint of the pixels", target.fingerprint or ""),
-    ]
-    if record.held_out is not None:
-        held_out = record.held_out
-        rows.append(("Held out", f"{held_out.path} ({count(held_out.images, 'picture')})"))
-    return [(name, text) for name, text in rows if text]
-
-
-def run_facts(record: Record) -> list[tuple[str, str]]:
-    """Settings, time, machine and versions."""
-    used, run = record.method, record.run
-    stages = ", ".join(f"{name} {number(s)} s" for name, s in run.seconds_by_stage.items())
-    rows = [
-        ("Method", method(record)),
-        ("Source profile", profile(record)),
-        ("Numbers", f"{used.dtype}, seed {used.seed}, {count(used.forwards, 'forward')} to adapt"),
-        ("Started", run.started),
-        ("Took", f"{number(run.seconds)} s ({stages})" if stages else f"{number(run.seconds)} s"),
-        ("Machine", f"{run.host}, {run.device}"),
-        ("Peak memory", f"{run.peak_memory_bytes / 2**20:,.0f} MiB"),
-        ("Versions", ", ".join(f"{name} {text}" for name, text in run.versions.items())),
-        ("Run", run.folder or ""),
-    ]
-    return [(name, text) for name, text in rows if text]
-
-
 def left_out(sites: Iterable[SitePart]) -> list[tuple[str, list[str]]]:
     """Why sites were not adapted, and which: a pair a reason."""
     by_reason: dict[str, list[str]] = {}
@@ -209,23 +94,37 @@ def residual(part: ResidualPart) -> str:
     )
 
 
+def gate_status(gate: GatePart) -> str:
+    """A gate's status, as a warning where it is one that changes no exit code."""
+    warns = gate.level == "warn" and gate.status != "passed"
+    return f"warning, {gate.status}" if warns else gate.status
+
+
 def gate_told(gate: GatePart) -> str:
-    """A gate's value, limit and n in one sentence, and why it cannot be told where it cannot."""
-    if gate.value is None:
-        return f"cannot tell: {gate.reason or 'no value'} (limit {number(gate.limit)})"
-    n = f", n = {gate.n:,}" if gate.n is not None else ""
-    return f"{gate.status}: value {number(gate.value)}, limit {number(gate.limit)}{n}"
+    """A gate's status, reason, value, limit and n in one sentence, as far as there are any."""
+    figures = []
+    if gate.value is not None and gate.operator != "==":
+        figures.append(f"value {number(gate.value)}")
+    if gate.limit is not None:
+        figures.append(f"limit {number(gate.limit)}")
+    if gate.n is not None:
+        figures.append(f"n = {gate.n:,}")
+    told = ", ".join(figures)
+    if gate.reason:
+        told = f"{gate.reason} ({told})" if told else gate.reason
+    return f"{gate_status(gate)}: {told}" if told else gate_status(gate)
 
 
 def gates_told(gates: Sequence[GatePart]) -> str:
-    """How many gates failed, cannot be told and passed; "" without any."""
-    statuses = [gate.status for gate in gates]
+    """How many gates failed, cannot be told, passed and warn; "" without any."""
+    warnings = sum(gate_status(gate).startswith("warning") for gate in gates)
+    statuses = [gate_status(gate) for gate in gates]
     parts = [
         f"{statuses.count(status)} {status}"
         for status in ("failed", "cannot tell", "passed")
         if status in statuses
     ]
-    return ", ".join(parts)
+    return ", ".join([*parts, *([count(warnings, "warning")] if warnings else [])])
 
 
 def class_names(record: Record) -> list[str]:
@@ -235,7 +134,154 @@ def class_names(record: Record) -> list[str]:
     return list(known) if len(known) == n else [str(index) for index in range(n)]
 
 
-def agreement_told(record: Record) -> str:
-    """How many predictions stayed the same."""
-    share = record.change.agreement
-    return "" if share is None else f"{percent(share)} of the predictions stayed the same."
+def estimate_told(record: Record) -> str:
+    """What the estimate by the source profile is, or rests on where the verdict has told it.
+
+    Empty where nothing was estimated.
+    """
+    part = record.verdict.estimate
+    if part is None:
+        return ""
+    used = record.method.profile
+    profile = f"a profile of {count(used.images, 'source picture')}" if used else "a source profile"
+    if record.verdict.basis == "profile":
+        return f"The estimate rests on {profile}; it is no measurement."
+    own = " It rests on the adapted model itself, which cannot see harm." if part.own else ""
+    return (
+        f"Estimated without labels, by {profile}: {points_told(part.gain)}; an estimate, no "
+        f"measurement.{own}"
+    )
+
+
+def estimate_rests_on(record: Record) -> str:
+    """How far source and adapted model agree with the model that judges them, if it is another."""
+    part = record.verdict.estimate
+    if part is None or part.own:
+        return ""
+    return (
+        f"On {count(part.images, 'picture')} the source model says what the model matched to the "
+        f"profile says in {percent(part.agreement_before)}, the adapted one in "
+        f"{percent(part.agreement_after)}."
+    )
+
+
+def points_told(difference: float) -> str:
+    """A difference of fractions as "+5.8 points"."""
+    return points(difference).replace(" pp", " points")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A figure of the predictions that takes no labels, before and after."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def change(self) -> float | None:
+        """After less before; None where one of them is not known."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+    @property
+    def change_told(self) -> str:
+        """The change with its sign; empty where it is not known."""
+        return "" if self.change is None else f"{self.change:+.3g}"
+
+
+_SIGNALS = {
+    "mean confidence": "confidence_mean",
+    "mean entropy, nats": "entropy_mean",
+    "mutual information, nats": "mutual_information",
+    "effective classes": "effective_classes",
+}
+
+
+def signals(record: Record) -> list[Signal]:
+    """Confidence, entropy, mutual information and diversity, those that the record holds."""
+    sides = (record.before, record.after)
+    found = [Signal(name, *(getattr(x, field) for x in sides)) for name, field in _SIGNALS.items()]
+    return [one for one in found if one.before is not None or one.after is not None]
+
+
+def estimated_shares(record: Record) -> list[Signal]:
+    """The share of pictures that is right, as it follows from confidences by a profile."""
+    before, after = record.before.estimated_accuracy, record.after.estimated_accuracy
+    if before is None or after is None:
+        return []
+    return [
+        Signal("share right, estimated by ATC", before.atc, after.atc),
+        Signal("share right, estimated by DoC", before.doc, after.doc),
+    ]
+
+
+def estimated_shares_told(record: Record) -> str:
+    """What the estimated shares rest on; empty without them."""
+    part = record.after.estimated_accuracy
+    if part is None:
+        return ""
+    return (
+        "ATC (average thresholded confidence) and DoC (difference of confidences) follow from "
+        f"confidences on {count(part.source_images, 'labelled source picture')} of the profile: "
+        "estimates, no measurements."
+    )
+
+
+def signals_sentence(record: Record) -> str:
+    """One sentence on all that the predictions say without labels, and how little that is.
+
+    Empty where nothing was scored.
+    """
+    known = {one.name: one for one in signals(record)}
+    parts = []
+    if confidence := known.get("mean confidence"):
+        parts.append(_moved("mean confidence", confidence, percent))
+    if information := known.get("mutual information, nats"):
+        parts.append(_moved("mutual information", information, number) + " nats")
+    if classes := known.get("effective classes"):
+        parts.append(_moved("the number of effective classes", classes, number))
+    if record.change.agreement is not None:
+        parts.append(f"{percent(record.change.agreement)} of the predictions stayed the same")
+    if not parts:
+        return ""
+    listed = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
+    return f"Signals without labels: {listed}; {_worth(record)}."
+
+
+def _worth(record: Record) -> str:
+    if comparisons(record):
+        return "they are no measurement, and the labels tell which model is right"
+    if record.verdict.estimate is not None:
+        return "they are no measurement, and the estimate by the source profile says more"
+    return "without a source profile they say little about which model is right (low confidence)"
+
+
+def _moved(name: str, one: Signal, written: Callable[[float | None], str]) -> str:
+    """ "mean confidence rose from 86.8% to 91.3%"."""
+    before, after = written(one.before), written(one.after)
+    if before == after:
+        return f"{name} stayed at {after}"
+    verb = "rose" if (one.change or 0) > 0 else "fell"
+    return f"{name} {verb} from {before} to {after}"
+
+
+def sample_size_told(part: SampleSizePart, images: int) -> str:
+    """Whether the pictures are enough to know every site's means."""
+    tolerance = f"{number(part.tolerance)} standard deviations"
+    if part.enough <= images:
+        return (
+            f"Enough pictures: from {part.enough:,} of {images:,} on, all means are known within "
+            f"{tolerance} (worst at {part.site})."
+        )
+    return (
+        f"Too few pictures: {images:,}, and it takes about {part.enough:,} to know all means "
+        f"within {tolerance} (worst at {part.site})."
+    )
+
+
+def warned(record: Record) -> list[str]:
+    """All warnings, that of a trusted pickle too."""
+    trusted = ["The checkpoint was loaded as a trusted pickle."] * record.model.trusted_pickle
+    return [*trusted, *record.warnings]

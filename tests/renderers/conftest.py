@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from adabn_cli.record import Record
+
+sys.path.insert(0, str(Path(__file__).parent))  # For report_cases: no package holds the tests.
 
 
 @pytest.fixture

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
+from report_cases import CASES
 
 from adabn_cli.renderers import json_schema
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_cases import CASES
 
 _VALIDATOR = jsonschema.Draft202012Validator(json_schema.render())
 

@@ -55,3 +55,21 @@ def test_hostile_names_come_back_on_one_line(record):
     assert [case.name for case in cases] == [one_line(HOSTILE)] * 3
     (suite,) = report
     assert {p.name: p.value for p in suite.properties()}["model"] == one_line(HOSTILE)
+
+
+def test_a_gate_that_only_warns_passes_and_says_how_it_stands(record):
+    warning = [gate.model_copy(update={"level": "warn"}) for gate in GATES]
+    report, cases = _read(record.model_copy(update={"gates": tuple(warning)}))
+    assert (report.tests, report.failures, report.errors) == (3, 0, 0)
+    assert [case.result for case in cases] == [[], [], []]
+    told = [case.system_out for case in cases]
+    assert told[0].startswith("collapse passed: value 0.1")
+    assert told[1].startswith("accuracy_drop>0.5pp warning, failed: value 0.02")
+    assert told[2].startswith("residual>1e-3 warning, cannot tell: not measured")
+
+
+def test_a_gate_that_passed_in_spite_of_its_value_says_why(record):
+    reason = "beyond the limit, but not surely: 95% interval -0.01 to 0.05"
+    gate = GATES[1].model_copy(update={"status": "passed", "reason": reason})
+    _, (case,) = _read(record.model_copy(update={"gates": (gate,)}))
+    assert f"passed: {reason} (value 0.02, limit 0.005, n = 1,797)" in case.system_out

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from report_cases import CASES, GATES, HOSTILE, as_it_was, hostile, large, noticed, unscored
 
 from adabn_cli.printable import one_line
 from adabn_cli.renderers import openmetrics
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_cases import CASES, GATES, HOSTILE, as_it_was, hostile, large, noticed, unscored
 
 
 def _families(record):

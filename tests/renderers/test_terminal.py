@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
+import report_cases
 from rich.console import Console
 
 from adabn_cli.record import (
@@ -148,6 +150,9 @@ _CASES = {
     "noticed": _noticed,
     "hostile": _hostile,
     "unscored": _unscored,
+    "whole": report_cases.whole,
+    "estimated": report_cases.estimated,
+    "everything_hostile": report_cases.hostile,
 }
 
 
@@ -172,16 +177,31 @@ def test_no_name_reaches_the_terminal_unescaped(record, case):
 
 def test_every_site_is_shown_where_asked(record):
     few, every = (drawn(terminal.render(_deep(record), sites=s), 80) for s in ("few", "all"))
-    rows = [text.partition("not adapted: ")[0].count(".bn1 ") for text in (few, every)]
-    assert rows == [12, 200]
-    assert "188 more sites" in few
+    rows = [len(re.findall(r"^layer\d\.\d+\.bn1 ", text, re.M)) for text in (few, every)]
+    assert rows == [5, 200]
+    assert "195 more sites" in few
     assert "layer1.0.bn1" in few, "the first site is always there"
 
 
 def test_ascii_streams_get_ascii_lines(record):
-    text = drawn(terminal.render(_noticed(record)), 80, "ascii")
-    assert text.isascii()
+    text = drawn(terminal.render(report_cases.whole(record)), 80, "ascii")
     assert "Adapting helps" in text
+    bars = [line for line in text.splitlines() if line.startswith(("confidence ", "KL by"))]
+    assert len(bars) == 2
+    assert all(line.isascii() and "?" not in line for line in bars)
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("case", ["labelled", "unlabelled", "harmed"])
+def test_an_ordinary_run_is_one_screen_of_80_columns(record, case):
+    text = drawn(terminal.render(_CASES[case](record)), 80)
+    assert len(text.rstrip("\n").splitlines()) <= 30
+
+
+def test_the_farthest_neuron_is_told_with_every_site(record):
+    record = report_cases.whole(record)
+    assert "farthest neuron" not in drawn(terminal.render(record), 80)
+    assert "farthest neuron" in drawn(terminal.render(record, sites="all"), 80)
 
 
 def test_gates_show_value_limit_n_and_why(record):
