@@ -50,6 +50,7 @@ _NEVER_SETTINGS = {
     *("trust-pickle", "force", "revert"),
     *(
         "schema",
+        "allow-different",
         "target",
         "data",
         "source",

@@ -57,7 +57,7 @@ TrustPickle = Annotated[
     typer.Option(
         "--trust-pickle",
         rich_help_panel=_MODEL,
-        help="Load a pickle that runs code. Only for files you would run as a program.",
+        help="Load a file that runs code. Only for files you would run as a program.",
     ),
 ]
 Device = Annotated[

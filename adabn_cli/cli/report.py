@@ -1,4 +1,4 @@
-"""`adabn report`: show a run, render it, gate it."""
+"""`adabn report`: show runs, render them, gate them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Annotated
 import typer
 
 from adabn_cli.cli import consoles, options
-from adabn_cli.cli.report_files import STDOUT, require_writable, write_renderings
-from adabn_cli.cli.run_report import show
+from adabn_cli.cli.report_files import (
+    STDOUT,
+    renderings,
+    require_for_several,
+    require_writable,
+    write_renderings,
+)
+from adabn_cli.cli.report_shown import show_runs, tell_gates
+from adabn_cli.errors import UsageError
 
 _FILES = "Files, or - for stdout"
+_GATES = "Gates"
 
 
 def _schema(asked: bool) -> None:
@@ -23,11 +31,12 @@ def _schema(asked: bool) -> None:
 
 
 def report(
-    run: Annotated[
-        Path | None,
+    runs: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="RUN",
-            help="A run's folder or its run.json; the newest in adabn-runs/ by default.",
+            metavar="[RUN]...",
+            help="A run's folder or its run.json; the newest in adabn-runs/ by default. "
+            "Several are shown side by side.",
         ),
     ] = None,
     fail_on: Annotated[
@@ -35,11 +44,57 @@ def report(
         typer.Option(
             "--fail-on",
             metavar="GATE",
+            rich_help_panel=_GATES,
             help="Exit 1 where this holds, 4 where it cannot be told; may be repeated: "
             "accuracy_drop>0.5pp, accuracy_after<0.80, class_drop>5pp, kl_after_p95>2, "
-            "residual>1e-3, skipped_images>1%, collapse.",
+            "residual>1e-3, skipped_images>1%, collapse, verdict==harm, "
+            "accuracy_after.change<-0.5pp.",
         ),
     ] = None,
+    warn_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--warn-on",
+            metavar="GATE",
+            rich_help_panel=_GATES,
+            help="The same, shown as a warning that changes no exit code.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--confidence",
+            metavar="SHARE",
+            rich_help_panel=_GATES,
+            help="Fail only where the interval of this confidence, as 0.95, excludes the limit.",
+        ),
+    ] = None,
+    allow_inconclusive: Annotated[
+        bool,
+        typer.Option(
+            "--allow-inconclusive",
+            rich_help_panel=_GATES,
+            help="Exit 0 in spite of gates that cannot be told.",
+        ),
+    ] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="RUN",
+            rich_help_panel=_GATES,
+            help="Say what changed since this run: its folder, its run.json, or one in git as "
+            "REVISION:PATH. Exit 4 without it.",
+        ),
+    ] = None,
+    allow_different: Annotated[
+        bool,
+        typer.Option(
+            "--allow-different",
+            rich_help_panel=_GATES,
+            help="Compare with a baseline of other pictures, classes or preprocessing.",
+        ),
+    ] = False,
     html: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +131,23 @@ def report(
             help="OpenMetrics text, for dashboards.",
         ),
     ] = None,
+    model_card: Annotated[
+        str | None,
+        typer.Option(
+            "--model-card",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+            help="A section for the model's card, in Markdown.",
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            rich_help_panel=_FILES,
+            help="Put the worst broken pictures into the page of --html, read from the target.",
+        ),
+    ] = False,
     schema: Annotated[
         bool,
         typer.Option(
@@ -103,21 +175,27 @@ def report(
     70  a bug
     130, 143  interrupted
     """
-    from adabn_cli.workflows.gates import check_gates, exit_code
+    from adabn_cli.workflows.gates import GateRequest, exit_code, judged
     from adabn_cli.workflows.run_folder import newest_run, read_record
 
-    asked = {"--html": html, "--md": md, "--junit": junit, "--openmetrics": openmetrics}
+    asked = {
+        **{"--html": html, "--md": md, "--junit": junit, "--openmetrics": openmetrics},
+        "--model-card": model_card,
+    }
     files = {option: file for option, file in asked.items() if file is not None}
     require_writable(files, other="--json" if json_ else "--quiet" if quiet else "")
-    record = read_record(run or newest_run())
-    gates = check_gates(record, fail_on or [])
-    record = record.model_copy(update={"gates": gates})
-    write_renderings(record, files)
-    if STDOUT in files.values():
-        return exit_code(gates)
-    show(record, json=json_, quiet=quiet, sites="all" if sites else "few")
-    if gates and not (json_ or quiet):
-        from adabn_cli.renderers.gates import render
-
-        consoles.show(render(gates))
-    return exit_code(gates)
+    if thumbnails and html is None:
+        raise UsageError("--thumbnails is for the page.", hint="Add --html FILE.")
+    if runs and len(runs) > 1:
+        require_for_several(files, sites=sites)
+    gates = GateRequest(
+        tuple(fail_on or ()), tuple(warn_on or ()), confidence, baseline, allow_different
+    )
+    records = [judged(read_record(run), gates) for run in runs or [newest_run()]]
+    write_renderings(renderings(records, files, thumbnails=thumbnails), files)
+    if STDOUT not in files.values():
+        show_runs(records, json=json_, quiet=quiet, sites="all" if sites else "few")
+    found = [gate for record in records for gate in record.gates]
+    if quiet or json_ or STDOUT in files.values():
+        tell_gates(found)
+    return exit_code(found, allow_inconclusive=allow_inconclusive)

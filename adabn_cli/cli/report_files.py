@@ -1,11 +1,11 @@
-"""Renderings of a run as files, or on stdout: `report --html FILE --md FILE …`."""
+"""Renderings of runs as files, or on stdout: `report --html FILE --md FILE …`."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,10 @@ RENDERERS = {
     "--md": "adabn_cli.renderers.markdown",
     "--junit": "adabn_cli.renderers.junit",
     "--openmetrics": "adabn_cli.renderers.openmetrics",
+    "--model-card": "adabn_cli.renderers.model_card",
 }
 STDOUT = "-"
+_SIDE_BY_SIDE = "--md"
 
 
 def require_writable(files: Mapping[str, str], *, other: str = "") -> None:
@@ -51,12 +53,44 @@ def require_writable(files: Mapping[str, str], *, other: str = "") -> None:
             )
 
 
-def write_renderings(record: Record, files: Mapping[str, str]) -> None:
-    """Writes every rendering, by option; nothing at all where one of them cannot be made.
+def require_for_several(files: Collection[str], *, sites: bool) -> None:
+    """Raises UsageError where an option that shows one run is given with several."""
+    of_one = [option for option in files if option != _SIDE_BY_SIDE]
+    for option in [*of_one, *(["--sites"] if sites else [])]:
+        file = "" if option == "--sites" else " FILE"
+        raise UsageError(
+            f"{option} shows one run, and several are given.",
+            hint=f"Give one: adabn report RUN {option}{file}. Side by side: --md and --json.",
+        )
 
-    Raises InputError where a file cannot be written.
-    """
-    texts = {option: import_module(RENDERERS[option]).render(record) for option in files}
+
+def renderings(
+    records: Sequence[Record], files: Collection[str], *, thumbnails: bool = False
+) -> dict[str, str]:
+    """The text of every rendering, by option: of one run, or of several side by side."""
+    if len(records) > 1:
+        from adabn_cli.renderers.comparison import render_markdown
+        from adabn_cli.workflows.comparison import apart
+
+        return {option: render_markdown(records, apart(records)) for option in files}
+    (record,) = records
+    texts = {
+        option: import_module(RENDERERS[option]).render(record)
+        for option in files
+        if not (thumbnails and option == "--html")
+    }
+    return texts | ({"--html": _page_with_thumbnails(record)} if thumbnails else {})
+
+
+def _page_with_thumbnails(record: Record) -> str:
+    from adabn_cli.renderers.html import render
+    from adabn_cli.workflows.thumbnails import thumbnails
+
+    return render(record, thumbnails(record))
+
+
+def write_renderings(texts: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Writes every rendering, by option. Raises InputError where a file cannot be written."""
     for option, file in files.items():
         if file == STDOUT:
             _to_stdout(texts[option])

@@ -1,4 +1,7 @@
-"""Settings from `adabn.toml` or `[tool.adabn]` in `pyproject.toml`, beneath options and ADABN_*."""
+"""Settings from `adabn.toml` or `[tool.adabn]` in `pyproject.toml`, beneath options and ADABN_*.
+
+Those of gates may stand in a table of their own, `[gates]` or `[tool.adabn.gates]`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from adabn_cli.errors import UsageError
+
+_GATES = "gates"
+#: What the table of gates may hold, and what each is in words.
+_GATE_SETTINGS: dict[str, tuple[tuple[type, ...], str]] = {
+    "fail-on": ((str, list), "a gate or a list of them"),
+    "warn-on": ((str, list), "a gate or a list of them"),
+    "confidence": ((float,), "a number, as 0.95"),
+    "allow-inconclusive": ((bool,), "true or false"),
+    "baseline": ((str,), "a run"),
+}
 
 
 def read_settings(folder: Path) -> tuple[Path | None, dict[str, Any]]:
@@ -54,7 +67,7 @@ def defaults_by_command(
     Raises UsageError for a key that no command has, with the nearest that one has.
     """
     known = {option.key for several in options.values() for option in several}
-    values = {key.replace("_", "-"): value for key, value in settings.items()}
+    values = _flat(settings, file)
     for key in values:
         if key not in known:
             raise _unknown(key, known, file)
@@ -66,6 +79,44 @@ def defaults_by_command(
         }
         for command, several in options.items()
     }
+
+
+def gate_settings(settings: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
+    """The settings of gates, in their own table and beside it: lists where they repeat.
+
+    Raises UsageError for a key of that table that is none, and for a value of another kind.
+    """
+    values = _flat(settings, file)
+    return {
+        key: _as_given(values[key], Option(key, key, repeated=list in kinds))
+        for key, (kinds, _) in _GATE_SETTINGS.items()
+        if key in values
+    }
+
+
+def _flat(settings: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
+    """The settings by key as it is written in an option, the table of gates among them."""
+    values = {key.replace("_", "-"): value for key, value in settings.items()}
+    gates = values.pop(_GATES, {})
+    if not isinstance(gates, dict):
+        raise UsageError(
+            f"The setting {_GATES!r} is a table.", where=str(file), hint="Write fail-on in it."
+        )
+    for name, value in gates.items():
+        key = name.replace("_", "-")
+        if key not in _GATE_SETTINGS:
+            raise _unknown(key, _GATE_SETTINGS, file)
+        if key in values:
+            raise UsageError(
+                f"The setting {key!r} is there twice.",
+                where=str(file),
+                hint=f"Leave it in the table {_GATES!r} alone.",
+            )
+        values[key] = value
+    for key, (kinds, told) in _GATE_SETTINGS.items():
+        if key in values and not isinstance(values[key], kinds):
+            raise UsageError(f"The setting {key!r} is {told}.", where=str(file))
+    return values
 
 
 def _unknown(key: str, known: Collection[str], file: Path | None) -> UsageError:

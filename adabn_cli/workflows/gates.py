@@ -1,164 +1,162 @@
-"""Gates: a measure of a record held against a limit. Knows records; no torch, no file.
+"""Gates: measures of a record held against limits. Knows records; no torch.
 
 A gate that cannot be evaluated did not pass: it is told apart from one that failed.
 """
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from math import isnan
+from typing import Literal
 
 from adabn_cli.errors import UsageError
-from adabn_cli.measures.effective_classes import effective_classes
 from adabn_cli.record import GatePart, Record
+from adabn_cli.workflows.baseline import NOT_ASKED, Baseline, hold_against
+from adabn_cli.workflows.gate_expressions import COMPARED, Expression, parse_gate
+from adabn_cli.workflows.gate_measures import Reading, change_reading, reading
 
-_EXPRESSION = re.compile(r"\s*([a-z0-9_]+)\s*(?:([<>])\s*([-+0-9.eE]+)\s*(pp|%)?)?\s*")
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt}
-_MIN_CLASS_IMAGES = 30
+Level = Literal["fail", "warn"]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A measure's value and the n it rests on, or the reason why it has none."""
+class GateRequest:
+    """What a run is held to; see the options of those names."""
 
-    value: float | None
-    n: int | None
-    reason: str | None = None
-
-
-def _accuracy_drop(record: Record) -> _Reading:
-    change = record.change
-    if change.accuracy is None:
-        return _Reading(None, None, "no labels")
-    return _Reading(-change.accuracy, change.n)
+    fail_on: tuple[str, ...] = ()
+    warn_on: tuple[str, ...] = ()
+    confidence: float | None = None
+    baseline: str | None = None
+    allow_different: bool = False
 
 
-def _accuracy_after(record: Record) -> _Reading:
-    if record.after.accuracy is None:
-        return _Reading(None, None, "no labels")
-    return _Reading(record.after.accuracy, record.change.n)
+def judged(record: Record, request: GateRequest) -> Record:
+    """The record with its gates and, where one is asked for, what changed since the baseline.
 
-
-def _class_drop(record: Record) -> _Reading:
-    drops = [(c.before - c.after, c.n) for c in record.classes if c.n >= _MIN_CLASS_IMAGES]
-    if not drops:
-        return _Reading(None, None, f"no class with {_MIN_CLASS_IMAGES} labelled images")
-    return _Reading(*max(drops))
-
-
-def _kl_after(statistic: str) -> Callable[[Record], _Reading]:
-    def read(record: Record) -> _Reading:
-        if record.kl.after is None:
-            return _Reading(None, None, "no live neuron")
-        return _Reading(getattr(record.kl.after, statistic), record.target.images)
-
-    return read
-
-
-def _residual(record: Record) -> _Reading:
-    if record.residual is None:
-        return _Reading(None, None, "not measured: run with --verify")
-    parts = (record.residual.max_mean, record.residual.max_log_variance)
-    known = [part for part in parts if part is not None]
-    return _Reading(max(known) if len(known) == len(parts) else None, record.target.images)
-
-
-def _skipped_images(record: Record) -> _Reading:
-    skipped = len(record.target.skipped)
-    return _Reading(skipped, record.target.images + skipped)
-
-
-def _collapse(record: Record) -> _Reading:
-    """The share of the effective number of predicted classes that is lost, 0 to 1."""
-    if record.after.n == 0:
-        return _Reading(None, None, "the outputs are not scored")
-    sides = (record.after.predicted_histogram, record.before.predicted_histogram)
-    after, before = (max(effective_classes(histogram), 1.0) for histogram in sides)
-    return _Reading(1 - after / before, record.after.n)
-
-
-_MEASURES: dict[str, Callable[[Record], _Reading]] = {
-    "accuracy_drop": _accuracy_drop,
-    "accuracy_after": _accuracy_after,
-    "class_drop": _class_drop,
-    "kl_after_mean": _kl_after("mean"),
-    "kl_after_median": _kl_after("median"),
-    "kl_after_p95": _kl_after("p95"),
-    "residual": _residual,
-    "skipped_images": _skipped_images,
-    "collapse": _collapse,
-}
-#: Measures that are a gate by their name alone, and the limit that is meant.
-_ALONE = {"collapse": (">", 0.5)}
-
-
-def check_gates(record: Record, expressions: Sequence[str]) -> tuple[GatePart, ...]:
-    """Every gate with its value, limit, n and status.
-
-    Raises UsageError for an expression that is none, naming the nearest measure.
+    A baseline is a gate of its own, which cannot be told where there is none to compare with.
+    Raises UsageError for an expression that is none, and InputError for a baseline that is no run.
     """
-    return tuple(_check(record, expression) for expression in expressions)
+    levels: dict[Level, Sequence[str]] = {"fail": request.fail_on, "warn": request.warn_on}
+    asked = [
+        (parse_gate(text, f"--{level}-on"), level)
+        for level, texts in levels.items()
+        for text in texts
+    ]
+    _require_confidence(request.confidence)
+    baseline, gates = NOT_ASKED, []
+    if request.baseline is not None:
+        allow = request.allow_different
+        baseline = hold_against(record, request.baseline, allow_different=allow)
+        gates.append(_baseline_gate(baseline))
+    gates += [_gate(asked_for, level, record, baseline, request) for asked_for, level in asked]
+    return record.model_copy(update={"gates": tuple(gates), "baseline": baseline.part})
 
 
-def _check(record: Record, expression: str) -> GatePart:
-    measure, sign, limit, share = _parsed(expression)
-    reading = _MEASURES[measure](record)
-    value = reading.value
-    if value is None or isnan(value):
-        reason = reading.reason or "the value is not a number"
-        return GatePart(
-            expression=expression,
-            value=None,
-            limit=limit,
-            n=reading.n,
-            status="cannot tell",
-            reason=reason,
+def _require_confidence(confidence: float | None) -> None:
+    if confidence is not None and not 0 < confidence < 1:
+        raise UsageError(
+            f"--confidence {confidence:g} is not between 0 and 1.", hint="Write --confidence 0.95."
         )
-    if share and measure == "skipped_images":
-        value /= reading.n or 1
-    failed = _OPERATORS[sign](value, limit)
+
+
+def _baseline_gate(baseline: Baseline) -> GatePart:
     return GatePart(
-        expression=expression,
-        value=value,
-        limit=limit,
-        n=reading.n,
-        status="failed" if failed else "passed",
+        expression="baseline",
+        measure="baseline",
+        value=None,
+        limit=None,
+        n=baseline.record.target.images if baseline.record else None,
+        status="passed" if baseline.record else "cannot tell",
+        reason=baseline.reason,
     )
 
 
-def _parsed(expression: str) -> tuple[str, str, float, bool]:
-    """Measure, sign, limit, and whether the limit is in percent or points."""
-    match = _EXPRESSION.fullmatch(expression)
-    measure, sign, number, unit = match.groups() if match else ("", None, None, None)
-    if measure not in _MEASURES:
-        near = get_close_matches(measure or expression, _MEASURES, n=1)
-        raise UsageError(
-            f"--fail-on {expression} names no measure.",
-            hint=f"Did you mean {near[0]}?" if near else f"Measures: {', '.join(_MEASURES)}.",
-        )
-    if sign is None:
-        if measure not in _ALONE:
-            raise UsageError(
-                f"--fail-on {expression} lacks a limit.",
-                hint=f"Write '{measure}>LIMIT' or '{measure}<LIMIT', in quotes.",
-            )
-        return measure, *_ALONE[measure], False
-    try:
-        limit = float(number or "")
-    except ValueError as error:
-        raise UsageError(
-            f"--fail-on {expression}: {number} is not a number.", hint=f"Write {measure}{sign}0.5."
-        ) from error
-    return measure, sign, limit / 100 if unit else limit, bool(unit)
+def _gate(
+    asked: Expression, level: Level, record: Record, baseline: Baseline, request: GateRequest
+) -> GatePart:
+    if asked.limit is None:
+        return _verdict_gate(asked, level, record)
+    found = _found(asked, record, baseline)
+    status, reason = _held(found, asked, request.confidence)
+    return GatePart(
+        expression=asked.text,
+        measure=asked.name,
+        operator=asked.operator,
+        level=level,
+        value=found.value,
+        limit=asked.limit,
+        n=found.n,
+        status=status,
+        reason=reason,
+    )
 
 
-def exit_code(gates: Sequence[GatePart]) -> int:
-    """1 where a gate failed, 4 where none failed but one cannot be told, 0 otherwise."""
-    statuses = {gate.status for gate in gates}
+def _found(asked: Expression, record: Record, baseline: Baseline) -> Reading:
+    now = reading(asked.measure, record, as_share=asked.as_share)
+    if not asked.change:
+        return now
+    if baseline.record is None:
+        return Reading(None, now.n, baseline.reason)
+    before = reading(asked.measure, baseline.record, as_share=asked.as_share)
+    return change_reading(now, before)
+
+
+def _held(
+    found: Reading, asked: Expression, confidence: float | None
+) -> tuple[Literal["passed", "failed", "cannot tell"], str | None]:
+    """The status of a reading, and what there is to say of it.
+
+    With a confidence it fails only where the whole interval is beyond the limit. A measure that
+    has no interval is held by its value.
+    """
+    if found.value is None or asked.limit is None:
+        return "cannot tell", found.reason
+    beyond = COMPARED[asked.operator]
+    failed = beyond(found.value, asked.limit)
+    if not failed or confidence is None or found.interval is None:
+        return ("failed" if failed else "passed"), None
+    low, high = found.interval(confidence)
+    told = f"{100 * confidence:g}% interval {low:.3g} to {high:.3g}"
+    if beyond(low, asked.limit) and beyond(high, asked.limit):
+        return "failed", told
+    return "passed", f"beyond the limit, but not surely: {told}"
+
+
+def _verdict_gate(asked: Expression, level: Level, record: Record) -> GatePart:
+    """Fails where the verdict is the one that is asked for; the value is 1 there and 0 otherwise.
+
+    A verdict of "cannot tell" rules neither help nor harm out: such a gate cannot be told.
+    """
+    outcome, basis = record.verdict.outcome, record.verdict.basis
+    held = outcome == asked.outcome
+    unknown = outcome == "cannot tell" and not held
+    return GatePart(
+        expression=asked.text,
+        measure=asked.name,
+        operator=asked.operator,
+        level=level,
+        value=None if unknown else float(held),
+        limit=None,
+        n=_verdict_n(record),
+        status="cannot tell" if unknown else "failed" if held else "passed",
+        reason=f"the verdict is: {outcome}, by {basis}" if basis != "none" else "no labels",
+    )
+
+
+def _verdict_n(record: Record) -> int | None:
+    basis, estimate = record.verdict.basis, record.verdict.estimate
+    if basis == "held-out labels" and record.held_out is not None:
+        return record.held_out.change.n
+    if basis == "profile" and estimate is not None:
+        return estimate.images
+    return record.change.n if basis == "labels" else None
+
+
+def exit_code(gates: Sequence[GatePart], *, allow_inconclusive: bool = False) -> int:
+    """1 where a gate failed, 4 where none failed but one cannot be told, 0 otherwise.
+
+    Gates of --warn-on do not count; with `allow_inconclusive` neither do those not to be told.
+    """
+    statuses = {gate.status for gate in gates if gate.level == "fail"}
     if "failed" in statuses:
         return 1
-    return 4 if "cannot tell" in statuses else 0
+    return 4 if "cannot tell" in statuses and not allow_inconclusive else 0

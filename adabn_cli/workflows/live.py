@@ -114,8 +114,8 @@ def profile(
     """What every site of the model shows on source images, to adapt against later.
 
     `images` as for `adapt`; labels are for estimates of accuracy, the profile knows classes apart
-    by the model's own predictions. The model is left as it was. `profile.as_bytes()` is its file. Raises UsageError, ModelError,
-    TargetError.
+    by the model's own predictions. The model is left as it was. `profile.as_bytes()` is its file.
+    Raises UsageError, ModelError, TargetError.
     """
     wrapped = EagerModel(model, output=output)
     held, labels_N = _held(images)

@@ -124,14 +124,15 @@ def _umask() -> int:
     return mask
 
 
-def newest_run() -> Path:
+def newest_run(beneath: Path = Path()) -> Path:
     """The run folder written last under `adabn-runs/`. Raises UsageError where there is none."""
     # Hidden folders are runs that are being written, or were when the machine stopped.
-    runs = [file.parent for file in RUNS.glob("*/run.json") if file.parent.name[0] != "."]
+    found = (beneath / RUNS).glob("*/run.json")
+    runs = [file.parent for file in found if file.parent.name[0] != "."]
     if not runs:
         raise UsageError(
             "There is no run here yet.",
-            where=str(RUNS),
+            where=str(beneath / RUNS),
             hint="Make one: adabn adapt MODEL --target DIR. Or name a run's folder.",
         )
     return max(runs, key=lambda run: (run / "run.json").stat().st_mtime)
@@ -148,6 +149,11 @@ def read_record(path: Path) -> Record:
             where=f"{file}: {error}",
             hint="Give the folder that `adabn adapt` wrote.",
         ) from error
+    return parsed_record(text, str(file))
+
+
+def parsed_record(text: str, where: str) -> Record:
+    """The record that a `run.json` holds. Raises InputError, naming `where`, where it is none."""
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:
@@ -157,11 +163,11 @@ def read_record(path: Path) -> Record:
             raise InputError(
                 f"The run is of schema version {first['input']}; "
                 f"this adabn reads version {SCHEMA_VERSION}.",
-                where=str(file),
+                where=where,
                 hint="Read it with the adabn that wrote it, or run `adabn adapt` again.",
             ) from error
         raise InputError(
             "This is not the record of a run.",
-            where=f"{file}: {place or 'JSON'}: {first['msg']}",
+            where=f"{where}: {place or 'JSON'}: {first['msg']}",
             hint="Give the run.json that `adabn adapt` wrote.",
         ) from error

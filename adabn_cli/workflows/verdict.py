@@ -69,23 +69,19 @@ def _by_labels(
 
 def _by_profile(judgement: Judgement) -> VerdictPart:
     found, outcome = judgement.estimate, judgement.estimate.outcome(own=judgement.own)
-    points = f"{100 * found.gain:+.1f} points"
+    by = "the adapted model itself, which cannot see harm" if judgement.own else "a source profile"
+    points = f"an estimated {100 * found.gain:+.1f} points, without labels, by {by}."
     if found.images < FEWEST_IMAGES:
         sentence = (
             f"{found.images} images are too few to tell without labels whether adapting helps: it "
             f"takes {FEWEST_IMAGES}."
         )
     elif outcome == "cannot tell":
-        why = " by the adapted model itself, which cannot see harm" if judgement.own else ""
-        sentence = f"Too close to tell: an estimated {points}{why}."
+        sentence = f"Too close to tell: {points}"
     else:
         verb, end = ("helps", "") if outcome == "help" else ("harms", " Keep the source model.")
-        sentence = f"Adapting probably {verb}: an estimated {points}.{end}"
-    return VerdictPart(
-        outcome=outcome,
-        basis="profile",
-        sentence=f"{sentence} Estimated without labels, from a source profile; not measured.",
-    )
+        sentence = f"Adapting probably {verb}: {points}{end}"
+    return VerdictPart(outcome=outcome, basis="profile", sentence=sentence)
 
 
 def _by_nothing(before: ScoresPart, after: ScoresPart) -> VerdictPart:

@@ -17,9 +17,11 @@ _SCORED = (
     "--class-map --batch-size --workers --max-images --max-bad --seed --json --quiet"
 )
 _OPTIONS = {
-    "adapt": f"{_SCORED} --target --eval --engine --method --profile --source --layers --prior "
-    "--alpha --verify --out --force --dry-run",
-    "report": "--fail-on --html --md --junit --openmetrics --schema --sites --json --quiet --debug",
+    "adapt": f"{_SCORED} --target --eval --engine --method --on-harm --profile --source --layers "
+    "--prior --alpha --verify --out --force --dry-run",
+    "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
+    "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
+    "--debug",
     "inspect": f"{_MODEL} --json",
     "evaluate": f"{_SCORED} --data --pack",
     "profile": f"{_SCORED} --source --out --force",

@@ -9,6 +9,12 @@ import pytest
 
 
 @pytest.fixture
+def old_run(project):
+    """A run of version 1 of the schema, as it was written then."""
+    return project / "tests/records/schema_1.json"
+
+
+@pytest.fixture
 def plan(command, sample_model, few_pictures):
     def planned(*options):
         done = command("adapt", sample_model, "-t", few_pictures, "--dry-run", "--json", *options)
@@ -44,6 +50,52 @@ def test_a_setting_that_repeats_takes_a_list(command, sample_run):
     assert command("report", sample_run).code == 0
 
 
+_GATES = """
+{table}
+fail-on = ["accuracy_drop>0pp", "residual>1e-3"]
+warn_on = "accuracy_after<0.99"
+confidence = 0.95
+allow-inconclusive = true
+baseline = "{baseline}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [
+        ("pyproject.toml", "[tool.adabn.gates]"),
+        ("adabn.toml", "[gates]"),
+        ("adabn.toml", ""),
+    ],
+)
+def test_gates_have_a_table_of_their_own(command, old_run, file, table):
+    Path(file).write_text(_GATES.format(table=table, baseline=old_run))
+    done = command("report", old_run, "--json")
+    assert done.code == 0, done.err
+    gates = json.loads(done.out)["gates"]
+    assert [(gate["expression"], gate["level"], gate["status"]) for gate in gates] == [
+        ("baseline", "fail", "passed"),
+        ("accuracy_drop>0pp", "fail", "passed"),
+        ("residual>1e-3", "fail", "cannot tell"),
+        ("accuracy_after<0.99", "warn", "failed"),
+    ]
+    assert "95% interval" in gates[3]["reason"]
+    assert command("report", old_run, old_run).code == 0
+
+
+def test_a_gate_on_the_command_line_comes_before_those_of_the_settings(command, old_run):
+    Path("adabn.toml").write_text('[gates]\nfail-on = "accuracy_after<0.99"\nconfidence = 0.95\n')
+    assert command("report", old_run).code == 1
+    assert command("report", old_run, "--fail-on", "collapse").code == 0
+    done = command("report", old_run, "--confidence", "0.5", "--json")
+    assert "50% interval" in json.loads(done.out)["gates"][0]["reason"]
+
+
+def test_settings_of_gates_do_not_disturb_other_commands(plan):
+    Path("adabn.toml").write_text('max-images = 11\n[gates]\nfail-on = "collapse"\n')
+    assert plan()["plan"]["images"] == 11
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -56,6 +108,15 @@ def test_a_setting_that_repeats_takes_a_list(command, sample_run):
         ("[adapt]\nalpha = 1", "There is no setting"),
         ("alpha = ", "adabn.toml"),
         ("batch-size = 'many'", "--batch-size"),
+        ("allow-different = true", "There is no setting"),
+        ("gates = 'collapse'", "is a table"),
+        ("[gates]\nfail-onn = 'collapse'", "Did you mean 'fail-on'?"),
+        ("[gates]\nbatch-size = 4", "There is no setting"),
+        ("[gates]\nallow-different = true", "There is no setting"),
+        ("[gates]\nconfidence = '0.95'", "a number, as 0.95"),
+        ("[gates]\nallow-inconclusive = 'yes'", "true or false"),
+        ("[gates]\nfail-on = 3", "a gate or a list of them"),
+        ("fail-on = 'collapse'\n[gates]\nfail-on = 'collapse'", "is there twice"),
         ("mean = {a = 1}", "--mean"),
     ],
 )

@@ -1,0 +1,153 @@
+"""An earlier run that a run is held against: read from a folder, a file or git. No torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adabn_cli.errors import CannotTellError
+from adabn_cli.printable import valid_text
+from adabn_cli.record import (
+    BaselineChangePart,
+    BaselinePart,
+    PreprocessingPart,
+    Record,
+)
+from adabn_cli.workflows.gate_measures import reading
+from adabn_cli.workflows.run_folder import parsed_record, read_record
+
+#: What is shown of a baseline, where either run has it.
+_MAIN = (
+    *("accuracy_before", "accuracy_after", "accuracy_drop", "held_out_accuracy_after"),
+    *("class_drop", "estimated_gain", "ece_after", "confidence_mean_after"),
+    *("kl_before_mean", "kl_after_mean", "skipped_images", "images"),
+)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline that a run was held against.
+
+    `record` is there where the two can be compared, and otherwise `reason` says why they cannot.
+    """
+
+    record: Record | None
+    part: BaselinePart | None
+    reason: str | None
+
+
+NOT_ASKED = Baseline(None, None, "no baseline: give --baseline RUN")
+
+
+def hold_against(record: Record, run: str, *, allow_different: bool = False) -> Baseline:
+    """The baseline `run` and what changed since, where the two can be compared.
+
+    Raises InputError where `run` is there and no record of a run.
+    """
+    try:
+        baseline = read_baseline(run)
+    except CannotTellError as error:
+        return Baseline(None, None, f"no baseline: {error.what}")
+    apart = differences(record, baseline)
+    comparable = allow_different or not apart
+    part = BaselinePart(
+        path=valid_text(run),
+        started=baseline.run.started,
+        changes=tuple(_changes(record, baseline)) if comparable else (),
+        differences=apart,
+        varied=varied(record, baseline),
+    )
+    told = "; ".join(apart)
+    if comparable:
+        return Baseline(baseline, part, f"compared all the same: {told}" if apart else None)
+    return Baseline(None, part, f"not comparable: {told}. --allow-different compares all the same")
+
+
+def read_baseline(run: str) -> Record:
+    """The record in a run folder, a `run.json`, or `REVISION:PATH` of one in git.
+
+    Raises CannotTellError where there is none, and InputError where it cannot be read as a run.
+    """
+    path = Path(run)
+    if path.exists():
+        if path.is_dir() and not (path / "run.json").exists():
+            raise CannotTellError(f"{valid_text(run)} holds no run.json")
+        return read_record(path)
+    revision, colon, file = run.partition(":")
+    if not colon:
+        raise CannotTellError(f"{valid_text(run)} is not there")
+    file = file if file.endswith(".json") else f"{file.rstrip('/')}/run.json".lstrip("/")
+    return parsed_record(_shown_by_git(f"{revision}:{file}"), valid_text(run))
+
+
+def _shown_by_git(name: str) -> str:
+    """The text of a file at a revision. A path is from the repository's root, or begins with ./"""
+    command = ["git", "show", "--no-textconv", "--end-of-options", name]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"}
+        )
+    except OSError as error:
+        raise CannotTellError(f"git cannot be run to show {valid_text(name)}") from error
+    if done.returncode:
+        told = done.stderr.decode("utf-8", "replace").strip().split("\n")[0]
+        raise CannotTellError(f"git has no {valid_text(name)} ({told.removeprefix('fatal: ')})")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def differences(record: Record, other: Record) -> tuple[str, ...]:
+    """Why the figures of two runs cannot be held against each other; empty where they can."""
+    return tuple(_differences(record, other))
+
+
+def _differences(record: Record, other: Record) -> Iterator[str]:
+    target, others = record.target, other.target
+    if target.fingerprint is None or others.fingerprint is None:
+        yield "whether the pictures are the same is not known"
+    elif target.fingerprint != others.fingerprint:
+        yield f"other pictures ({target.images:,}, and {others.images:,} in the other run)"
+    elif None not in (target.labels, others.labels) and (
+        target.labeled_images != others.labeled_images
+    ):
+        yield f"other labels ({target.labeled_images:,} images, and {others.labeled_images:,})"
+    if _classes(record) != _classes(other):
+        yield "other classes"
+    if _inputs(record.model.preprocessing) != _inputs(other.model.preprocessing):
+        yield "other preprocessing"
+    if record.held_out and other.held_out and record.held_out.images != other.held_out.images:
+        yield "other held-out pictures"
+
+
+def _classes(record: Record) -> object:
+    return record.model.classes or len(record.after.predicted_histogram)
+
+
+def _inputs(part: PreprocessingPart | None) -> object:
+    return part.model_dump(exclude={"source"}) if part else None
+
+
+def varied(record: Record, other: Record) -> tuple[str, ...]:
+    """What else differs, which is what one compares: weights, method, profile, version."""
+    pairs = {
+        "weights": (record.model.weights, other.model.weights),
+        "method": (record.method.name, other.method.name),
+        "engine": (record.method.engine, other.method.engine),
+        "prior, alpha or layers": (_mixed(record), _mixed(other)),
+        "source profile": (bool(record.method.profile), bool(other.method.profile)),
+        "version of adabn": (record.run.versions.get("adabn"), other.run.versions.get("adabn")),
+    }
+    return tuple(f"other {name}" for name, (now, then) in pairs.items() if now != then)
+
+
+def _mixed(record: Record) -> object:
+    return record.method.prior, record.method.alpha, record.method.layers
+
+
+def _changes(record: Record, baseline: Record) -> Iterator[BaselineChangePart]:
+    for measure in _MAIN:
+        now, before = reading(measure, record).value, reading(measure, baseline).value
+        if now is not None or before is not None:
+            yield BaselineChangePart(measure=measure, baseline=before, now=now)
