@@ -7,4 +7,7 @@ FORMATS = {
     "torch-zip": "adabn_cli.checkpoints.torch_zip",
     "torch-legacy": "adabn_cli.checkpoints.torch_legacy",
     "safetensors": "adabn_cli.checkpoints.safetensors_file",
+    "onnx": "adabn_cli.checkpoints.onnx_file",
+    "torchscript": "adabn_cli.checkpoints.torchscript",
+    "exported-program": "adabn_cli.checkpoints.exported_program",
 }

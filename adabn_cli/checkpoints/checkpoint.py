@@ -23,10 +23,13 @@ from adabn_cli.checkpoints.byte_patch import (
     patch,
     sha256_of,
 )
+from adabn_cli.checkpoints.exported_program import ExportedFile
 from adabn_cli.checkpoints.metadata import Metadata, read_metadata
+from adabn_cli.checkpoints.onnx_file import OnnxFile
 from adabn_cli.checkpoints.safetensors_file import SafetensorsFile
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.checkpoints.torch_pickle import PickledFile, unpickle
+from adabn_cli.checkpoints.torchscript import TorchScriptFile
 from adabn_cli.checkpoints.trust import refusals
 from adabn_cli.checkpoints.weights import clean_keys, find_weights
 from adabn_cli.errors import ModelError, UsageError
@@ -100,6 +103,9 @@ class Checkpoint:
             for key, value in stored.items():
                 tensors[key].copy_(value)
         with appearing(path) as temporary:
+            if self.format == "torchscript":
+                import_module(FORMATS[self.format]).save(fresh.root, temporary)
+                return
             torch.save(
                 fresh.root,
                 temporary,
@@ -123,6 +129,13 @@ def open_checkpoint(
     module = import_module(FORMATS[kind])
     if kind == "safetensors":
         return _from_safetensors(path, sha256, module.read(path), weights)
+    if kind == "onnx":
+        return _from_graph(kind, sha256, module.read(path), weights)
+    if kind == "exported-program":
+        return _from_graph(kind, sha256, module.read(path), weights)
+    if kind == "torchscript":
+        file = module.read(path, trust_pickle=trust_pickle)
+        return replace(_from_graph(kind, sha256, file, weights), trusted_pickle=trust_pickle)
     unpickled = unpickle(path, module.lay_out(path), trust_pickle=trust_pickle)
     found = find_weights(unpickled.root, weights, str(path))
     beside = unpickled.root if isinstance(unpickled.root, Mapping) else {}
@@ -144,13 +157,16 @@ def open_checkpoint(
 
 
 def unsafe_imports(path: Path) -> list[str]:
-    """What keeps a file from loading without trust: the globals that its pickle would use.
+    """What keeps a file from loading without trust: what its pickle or its code would use.
 
-    Empty for a safetensors file. Unpickles nothing; raises ModelError for a file of no known kind.
+    Empty for a file without either. Executes nothing; raises ModelError for a file of no known
+    kind.
     """
     kind = sniff(path)
-    if kind == "safetensors":
+    if kind in ("safetensors", "onnx", "exported-program"):
         return []
+    if kind == "torchscript":
+        return list(import_module(FORMATS[kind]).unsafe_operators(path))
     file: PickledFile = import_module(FORMATS[kind]).lay_out(path)
     return list(refusals(file.audits))
 
@@ -174,6 +190,33 @@ def _from_safetensors(
         trusted_pickle=False,
         weights="",
         places=clean_keys(file.places),
+    )
+
+
+def _from_graph(
+    kind: str,
+    sha256: str,
+    file: OnnxFile | TorchScriptFile | ExportedFile,
+    weights: str | None,
+) -> Checkpoint:
+    """A file that holds its own network."""
+    if weights not in (None, "", "model"):
+        raise UsageError(
+            "The file holds one network, with one set of weights.",
+            where=str(file.path),
+            hint=f"Leave out --weights {weights}.",
+        )
+    return Checkpoint(
+        path=file.path,
+        format=kind,
+        sha256=sha256,
+        entries=file.entries,
+        module=None,
+        metadata=read_metadata(file.metadata),
+        trusted_pickle=False,
+        weights="",
+        root=file,
+        places={} if isinstance(file, OnnxFile) else file.places,
     )
 
 

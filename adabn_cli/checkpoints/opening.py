@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -17,8 +18,12 @@ from adabn_cli.checkpoints.architectures import (
 )
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adabn_cli.checkpoints.eager import EagerModel
+from adabn_cli.checkpoints.graph_model import GraphModel
 from adabn_cli.checkpoints.model_libraries import LIBRARIES
+from adabn_cli.checkpoints.onnx_model import OnnxModel
+from adabn_cli.checkpoints.onnx_sessions import best_device
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.model import Model
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,23 @@ class ModelRequest:
     device: str = "cpu"
 
 
+class FileModel(Model, Protocol):
+    """A model that was read from a file, and how it computes."""
+
+    @property
+    def dtype(self) -> str:
+        """In which precision, e.g. "float32"."""
+
+    @property
+    def device(self) -> str:
+        """Where, e.g. "cpu" or "cuda:0"."""
+
+
 @dataclass(frozen=True)
 class OpenedModel:
     """The model, the file it came from, and sentences the user should read."""
 
-    model: EagerModel
+    model: FileModel
     checkpoint: Checkpoint
     classes_source: str | None
     notes: tuple[str, ...]
@@ -54,6 +71,8 @@ def open_model(request: ModelRequest) -> OpenedModel:
     checkpoint = open_checkpoint(
         request.path, trust_pickle=request.trust_pickle, weights=request.weights
     )
+    if checkpoint.format in ("onnx", "torchscript", "exported-program"):
+        return _with_graph(checkpoint, request, device)
     metadata = checkpoint.metadata
     architecture, notes = _architecture(checkpoint, request)
     model = EagerModel(
@@ -70,6 +89,27 @@ def open_model(request: ModelRequest) -> OpenedModel:
     else:
         classes_source = architecture.source if architecture.classes else None
     return OpenedModel(model, checkpoint, classes_source, (*metadata.notes, *notes))
+
+
+def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.device) -> OpenedModel:
+    """A file that holds a graph, which is its own network."""
+    if request.arch is not None or request.arch_args:
+        raise UsageError(
+            "The file holds a graph, which is its own architecture.",
+            where=str(request.path),
+            hint="Leave out --arch and --arch-args.",
+        )
+    metadata, notes = checkpoint.metadata, checkpoint.metadata.notes
+    if checkpoint.format == "onnx":
+        device = best_device(device) if request.device == "auto" else device
+        model: FileModel = OnnxModel(
+            checkpoint.root, metadata, output=request.output, device=device
+        )
+    else:
+        network = checkpoint.root.network(device)
+        model = GraphModel(network, metadata, checkpoint.write, request.output)
+        notes = (*notes, *network.notes)
+    return OpenedModel(model, checkpoint, metadata.classes_source or None, notes)
 
 
 def _architecture(

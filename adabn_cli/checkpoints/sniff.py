@@ -17,6 +17,7 @@ _SAVE_STATE_DICT = (
     "Save its weights instead, where the model was made: "
     'torch.save(model.state_dict(), "model.pth").'
 )
+_EXPORT_AGAIN = "Save it again: torch.export.save(torch.export.load(FILE), NEW_FILE)."
 _UNPACK = "Unpack it and give the checkpoint inside."
 
 #: First bytes -> what the file is, what to do next.
@@ -38,7 +39,7 @@ _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
 
 
 def sniff(path: Path) -> str:
-    """The container's format: "torch-zip", "torch-legacy" or "safetensors".
+    """The container's format, a key of FORMATS: "torch-zip", "onnx", ...
 
     Raises ModelError, naming what the file is and what to do next, for anything else.
     """
@@ -82,7 +83,7 @@ def _format_of(path: Path, head: bytes) -> str:
     if head[0] == 0x80 and head[1] <= 5:
         raise _unreadable(path, "a plain pickle, not written by torch.save", _SAVE_STATE_DICT)
     if _is_onnx(head):
-        raise _unreadable(path, "an ONNX model, not read by this version", _SAVE_STATE_DICT)
+        return "onnx"
     raise _unreadable(
         path, "of an unknown kind", "Give a PyTorch checkpoint or a safetensors file."
     )
@@ -105,10 +106,12 @@ def _zip_format(path: Path) -> str:
         ) from error
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise _unreadable(path, "TorchScript, not read by this version", _SAVE_STATE_DICT)
+        return "torchscript"
     if "archive_format" in inner or any(name.startswith("models/") for name in inner):
-        raise _unreadable(path, "an exported program (.pt2), not read by this version",
-                          _SAVE_STATE_DICT)  # fmt: skip
+        return "exported-program"
+    if "serialized_exported_program.json" in names:
+        raise _unreadable(path, "an exported program (.pt2) written by torch before 2.8",
+                          _EXPORT_AGAIN)  # fmt: skip
     if "data.pkl" in inner:
         return "torch-zip"
     if "config.json" in names and "model.weights.h5" in names:

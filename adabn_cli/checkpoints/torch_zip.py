@@ -75,6 +75,34 @@ def lay_out(path: Path) -> PickledFile:
     return PickledFile((audit,), audit, spans, unpatchable)
 
 
+def member_spans(path: Path) -> tuple[dict[str, ByteSpan], str]:
+    """Where each member of an archive lies, by its name inside, and why not in place.
+
+    Raises ModelError for a damaged, encrypted or absurdly compressed archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _checked_members(archive, path)
+            return _storages(path, members, members[0].filename.partition("/")[0] + "/")
+    except _DAMAGE as error:
+        raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
+
+
+def member_texts(path: Path, folder: str) -> dict[str, str]:
+    """The texts in a folder of an archive, by their name in it. Raises ModelError for damage."""
+    texts: dict[str, str] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _checked_members(archive, path)
+            for name in archive.namelist():
+                inner = name.partition("/")[2]
+                if inner.startswith(folder):
+                    texts[inner.removeprefix(folder)] = archive.read(name).decode(errors="replace")
+    except _DAMAGE as error:
+        raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
+    return texts
+
+
 def mend(original: BinaryIO, file: BinaryIO, written: Sequence[ByteSpan]) -> list[ByteSpan]:
     """Renews the CRC-32 of every member that was written to; returns the spans of the checksums.
 
