@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests' nets are small: on busy cores two threads wait for each other (README: 272 s, not 39).
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-gpu check format lint types bench bench-normalizers sample-data architecture-index clean
+.PHONY: help demo test test-slow test-gpu check format lint types bench bench-normalizers bench-shifts sample-data architecture-index clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,6 +49,10 @@ bench: $(VENV)/installed ## Time the engines against a plain pass and update_bn,
 bench-normalizers: $(VENV)/installed ## Train five normalizers and measure their papers' claims (needs npm)
 	$(BIN)/python -m pip install --quiet scikit-learn
 	$(BIN)/python benchmarks/normalizers.py --output benchmarks/normalizers.json
+
+bench-shifts: $(VENV)/installed ## Every method and the verdict over nets and shifts (needs npm and apt-get)
+	$(BIN)/python -m pip install --quiet scikit-learn
+	$(BIN)/python benchmarks/shifts.py --output benchmarks/shifts.json
 
 sample-data: $(VENV)/installed ## Build sample_data/ again (needs npm)
 	$(BIN)/python -m pip install --quiet scikit-learn

@@ -6,13 +6,16 @@ of several kinds are here. Knows no shift. Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from shift_pictures import CACHE, SIGNS, inputs, pictures, warped
+from shift_pictures import CACHE, SAMPLES, SIGNS, inputs, pictures, warped
 from torch import Tensor, nn
+
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
 
 BATCH = 128
 
@@ -145,9 +148,12 @@ AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net came to be: its pictures, of which the first `train` are trained on."""
+    """How a net came to be: its pictures, of which the first `train` are trained on.
 
-    build: Callable[[int], nn.Sequential]
+    `build` is a file of sample_data for a net that is there already.
+    """
+
+    build: Callable[[int], nn.Sequential] | str
     classes: int
     size: int
     pictures: str
@@ -164,6 +170,8 @@ RECIPES = {
         resnet, len(SIGNS), 24, f"dejavu:{len(SIGNS)}:0", "heavy", 12000, 8
     ),
     "mnist resnet, jitter": Recipe(resnet, 10, 28, "mnist", "jitter", 7000, 8),
+    "sample bn": Recipe("digits_bn.pt", 10, 16, "sample", "shift", 0, 0),
+    "sample wn": Recipe("digits_wn.pt", 10, 16, "sample", "shift", 0, 0),
     # On these nothing was chosen.
     "fashion preact, heavy": Recipe(preact, 10, 28, "fashion", "heavy", 12000, 5),
     "mnist mobile, shift": Recipe(mobile, 10, 28, "mnist", "shift", 7000, 8),
@@ -189,6 +197,8 @@ class Normalized(nn.Module):
 def trained(name: str) -> Normalized:
     """The net of that recipe, in eval mode; trained where the cache has none."""
     recipe = RECIPES[name]
+    if isinstance(recipe.build, str):
+        return _shipped(recipe.build)
     images, labels_N = pictures(recipe.pictures)
     x, y_N = inputs(images[: recipe.train], recipe.size), torch.from_numpy(labels_N[: recipe.train])
     torch.manual_seed(1)
@@ -201,6 +211,14 @@ def trained(name: str) -> Normalized:
         _train(model, x, y_N.long(), recipe)
         torch.save(net.state_dict(), stored)
     return model.eval()
+
+
+def _shipped(file: str) -> Normalized:
+    opened = open_model(ModelRequest(SAMPLES / file)).model
+    prepared = opened.preprocessing
+    if prepared is None:
+        sys.exit(f"{file} does not say how its pictures were normalized: make sample-data.")
+    return Normalized(opened.module, prepared.mean[0], prepared.std[0]).eval()
 
 
 def _train(model: Normalized, x: Tensor, y_N: Tensor, recipe: Recipe) -> None:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sample_data"))
 
 from build import mnist_digits, optical_digits
 
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 CACHE = Path(tempfile.gettempdir()) / "adabn-bench-shifts"
 DEBIAN = {
     "fashion": ("dataset-fashion-mnist",),
@@ -48,7 +49,8 @@ Pictures = tuple[np.ndarray, np.ndarray]
 def pictures(name: str) -> Pictures:
     """The pictures of that name, shuffled with a fixed seed; exits where they cannot be had.
 
-    "mnist" 10,000, "optdigits" 1,797, "fashion" 26,000; "FAMILY:K:SEED" 16,000 signs of a family
+    "mnist" 10,000, "optdigits" 1,797, "fashion" 26,000, "sample" the 500 source digits of
+    sample_data; "FAMILY:K:SEED" 16,000 signs of a family
     of fonts and K classes (4,000 where the seed is not 0).
     """
     stored = CACHE / f"{name.replace(':', '_')}.npz"
@@ -68,6 +70,10 @@ def _read(name: str) -> Pictures:
         return optical_digits()
     if name == "fashion":
         return _fashion()
+    if name == "sample":
+        files = sorted(SAMPLES.glob("source/*/*.png"))
+        images = np.stack([np.asarray(Image.open(file)) for file in files])
+        return images, np.array([int(file.parent.name) for file in files])
     family, classes, seed = name.split(":")
     return _glyphs(family, int(classes), int(seed))
 

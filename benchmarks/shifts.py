@@ -51,6 +51,8 @@ SHIFTS: dict[str, dict[str, Sequence[tuple[str, float]]]] = {
             ("@free:110:5", 0),
         ),
         "mnist resnet, jitter": (("clean", 0), ("noise", 0.5), ("blur", 1.5), ("@optdigits", 0)),
+        "sample bn": (("clean", 0), ("noise", 0.3), ("zoom", 0.6), ("@optdigits", 0)),
+        "sample wn": (("clean", 0), ("noise", 0.3), ("zoom", 0.6), ("@optdigits", 0)),
     },
     "untouched": {
         "fashion preact, heavy": (
