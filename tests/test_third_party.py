@@ -173,3 +173,16 @@ def test_every_normalizer_is_found_by_inspect(
     found = json.loads(capsys.readouterr().out)["sites"]
     assert len(found) == sites
     assert sum(site["channels"] for site in found) == neurons
+
+
+def test_a_loss_without_labels_and_without_a_profile_is_never_called_help(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ccexam", reason="its architecture: pip install --no-deps ccexam")
+    model = shared_data / "checkpoints" / "ccexam_svhn.pth"
+    target = shared_data / "digits" / "mnist_1000"
+    arguments = (model, *SVHN, *SVHN_INPUT, "--target", target, "--labels", "none")
+    code, record = adapt(capsys, tmp_path, *arguments)
+    assert code == 0
+    assert (record.verdict.outcome, record.verdict.basis) == ("cannot tell", "none")
+    assert "weak sign of harm" in record.verdict.sentence

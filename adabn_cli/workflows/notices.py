@@ -1,6 +1,6 @@
 """What is odd about a target, so that the figures say less than they seem to: four things.
 
-A person is told what it means and what to do. Knows no gate, and takes no part in the verdict.
+A person is told what it means and what to do. Knows no gate and no verdict.
 """
 
 from __future__ import annotations

@@ -186,6 +186,10 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     sites = site_parts(outcome)
     sample_size = sample_size_part(sites, outcome.installer.images)
     held_out = subject.held_out.change if subject.held_out else None
+    images, sample = outcome.installer.images, subject.sample_nCHW
+    seen = Seen(images, scores, scored, labels_N, subject.classes, sample_size, sample)
+    notices = notice_parts(seen)
+    one_class = any(notice.kind == "single class" for notice in notices)
     return Record(
         model=subject.model,
         target=subject.target,
@@ -205,19 +209,11 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         sites=sites,
         sample_size=sample_size,
         broken=broken_parts(before, after, labels_N, subject.pictures, subject.classes),
-        notices=notice_parts(
-            Seen(
-                outcome.installer.images,
-                scores,
-                scored,
-                labels_N,
-                subject.classes,
-                sample_size,
-                subject.sample_nCHW,
-            )
-        ),
+        notices=notices,
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
-        verdict=verdict_part(scores, scored, change, held_out, outcome.judgement),
+        verdict=verdict_part(
+            scores, scored, change, held_out, outcome.judgement, one_class=one_class
+        ),
         warnings=subject.warnings,
         run=run,
     )

@@ -90,8 +90,8 @@ def _calibration_part(scores: Scores, labels_N: _Labels) -> CalibrationPart | No
     return CalibrationPart(error=found.expected_error, **asdict(found))
 
 
-# What a wrong answer looks like is learned from the source's mistakes. From a single one, of 256, the
-# sample net's target was given 99.8% (ATC) and 88% (DoC), where 39% were right.
+# What a wrong answer looks like is learned from the source's mistakes. From a single one, of 256,
+# the sample net's target was given 99.8% (ATC) and 88% (DoC), where 39% were right.
 _FEWEST_MISTAKES = 10
 
 

@@ -60,6 +60,16 @@ def right(adapted: Adapted, label: str, column: str = "after") -> float:
     return sum(row[column] == label for row in rows) / len(rows)
 
 
+def test_no_estimate_says_help_on_one_class(tmp_path: Path, known: Path) -> None:
+    done = run(tmp_path / "run", SAMPLES / "target" / "8", known, method="adabn")
+    verdict = done.record.verdict
+    assert verdict.estimate is not None
+    assert verdict.estimate.gain > 0.01
+    assert right(done, "8") < right(done, "8", "before") - 0.5
+    assert verdict.outcome == "cannot tell"
+    assert "one class" in verdict.sentence
+
+
 def test_adabn_on_one_class_is_seen_to_harm_without_a_label(
     tmp_path: Path, known: Path, one_class: Path
 ) -> None:
