@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -57,6 +57,18 @@ class Signal(NamedTuple):
 
 #: A forward of one chunk that yields at each site and returns the outputs.
 Suspended = Generator[Signal, None, Outputs]
+
+_Returned = TypeVar("_Returned")
+
+
+def to_the_end(forward: Generator[Any, None, _Returned]) -> _Returned:
+    """What a forward returns that is waited for nowhere."""
+    while True:
+        try:
+            next(forward)
+        except StopIteration as end:
+            returned: _Returned = end.value
+            return returned
 
 
 @dataclass(frozen=True)

@@ -218,14 +218,19 @@ def _signal_behind(layer: OutputLayer) -> Callable[[nn.Module, tuple[Any, ...], 
 def _activation(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor):
-            if value.dim() < 2 or value.shape[1] != site.channels:
-                raise ModelError(
-                    f"The input of {site.name} has shape {tuple(value.shape)}; "
-                    f"its {site.channels} channels belong in dimension 1.",
-                    hint=f"Leave the layer as it is: --layers '!{site.name}'.",
-                )
-            return value.detach()  # Some models take gradients inside their forward.
+            return activation_of(site, value)
     raise ModelError(f"The layer {site.name} was called without a tensor.")
+
+
+def activation_of(site: Site, value: Tensor) -> Tensor:
+    """What is measured at a site. Raises ModelError where it has not the site's channels."""
+    if value.dim() < 2 or value.shape[1] != site.channels:
+        raise ModelError(
+            f"The input of {site.name} has shape {tuple(value.shape)}; "
+            f"its {site.channels} channels belong in dimension 1.",
+            hint=f"Leave the layer as it is: --layers '!{site.name}'.",
+        )
+    return value.detach()  # Some models take gradients inside their forward.
 
 
 def pick_logits(outputs: Any, key: str | None) -> Outputs:

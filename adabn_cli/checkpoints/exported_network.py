@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adabn_cli.checkpoints.eager import activation_of
 from adabn_cli.checkpoints.exported_graph import DTYPES, Graph
-from adabn_cli.checkpoints.graph_model import GraphRun, Network, activation_of, stored_sites
+from adabn_cli.checkpoints.graph_model import GraphRun, Network, stored_sites
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, Signal, Site
+from adabn_cli.model import FixedLayer, Signal, Site, to_the_end
 
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)|(\w+)")
 
@@ -172,12 +173,7 @@ class ExportedNetwork:
                 yield FixedLayer(name, kind, _ALONE)
 
     def _whole(self, images: Tensor) -> Any:
-        run = self._run(images, {})
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                return end.value
+        return to_the_end(self._run(images, {}))
 
     def _run(self, images: Tensor, sites: Mapping[str, Site]) -> GraphRun:
         """One forward; batches that the program does not take are cut, or filled up."""

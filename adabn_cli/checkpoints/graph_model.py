@@ -217,14 +217,3 @@ def said_beside(extra_files: Mapping[str, str]) -> dict[str, str | list[str]]:
         else text
         for name, text in extra_files.items()
     }
-
-
-def activation_of(site: Site, value: Tensor) -> Tensor:
-    """What is measured at a site. Raises ModelError where it has not the site's channels."""
-    if value.dim() < 2 or value.shape[1] != site.channels:
-        raise ModelError(
-            f"The input of {site.name} has shape {tuple(value.shape)}; "
-            f"its {site.channels} channels belong in dimension 1.",
-            hint=f"Leave the layer as it is: --layers '!{site.name}'.",
-        )
-    return value.detach()

@@ -24,7 +24,7 @@ from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
 from adabn_cli.checkpoints.onnx_sites import GraphSite, lay_out, output_axis
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended, to_the_end
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
@@ -84,13 +84,7 @@ class OnnxModel:
 
     def forward(self, images: Tensor) -> Outputs:
         """The output of images [N, C, H, W]."""
-        run = self.suspended(images)
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                outputs: Outputs = end.value
-                return outputs
+        return to_the_end(self.suspended(images))
 
     def suspended(self, images: Tensor) -> Suspended:
         """The same forward, waiting at every site."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adabn_cli.checkpoints.graph_model import activation_of
+from adabn_cli.checkpoints.eager import activation_of
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Signal, Site
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from adabn_cli.record import BrokenPicturePart, CalibrationPart, ClassPart, Record
-from adabn_cli.renderers import wording
+from adabn_cli.renderers import subject, wording
 from adabn_cli.renderers.figures import (
     number,
     p_value,
@@ -103,8 +103,8 @@ def _bin(place: int, width: float) -> str:
 
 def predicted_table(record: Record) -> Table:
     """How often each class was predicted, beside its labelled images where they are known."""
-    names = wording.class_names(record)
     sides = (record.before.predicted_histogram, record.after.predicted_histogram)
+    names = subject.class_names(record, max(map(len, sides)))
     known = {part.name: part.n for part in record.classes} if len(set(names)) == len(names) else {}
     columns = ("predicted class", *(["labelled"] if known else []), "before", "after", "")
     if not all(sides):

@@ -76,14 +76,20 @@ def _chosen(used: MethodPart) -> str:
     return f"auto: {_AIMS[used.aim]}" if used.name == "auto" else _AIMS[used.aim]
 
 
+def class_names(record: Record, n: int) -> list[str]:
+    """A name for each of the model's n outputs: its class, or else its index."""
+    known = record.model.classes or ()
+    return list(known) if len(known) == n else [str(index) for index in range(n)]
+
+
 def _class_mix(record: Record) -> str:
     """The classes of largest share in the mix that the sites were held against."""
     mix = record.method.class_mix
     if not mix:
         return ""
-    known = record.model.classes or ()
-    names = known if len(known) == len(mix) else [str(index) for index in range(len(mix))]
-    largest = sorted(zip(names, mix, strict=True), key=lambda pair: -pair[1])
+    largest = sorted(
+        zip(class_names(record, len(mix)), mix, strict=True), key=lambda pair: -pair[1]
+    )
     told = ", ".join(f"{name} {percent(share)}" for name, share in largest[:_CLASSES_TOLD])
     more = len(mix) - _CLASSES_TOLD
     return f"{told} and {more:,} more" if more > 0 else told

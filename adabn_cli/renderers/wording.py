@@ -127,13 +127,6 @@ def gates_told(gates: Sequence[GatePart]) -> str:
     return ", ".join([*parts, *([count(warnings, "warning")] if warnings else [])])
 
 
-def class_names(record: Record) -> list[str]:
-    """A name for each entry of the predicted-class histograms."""
-    n = max(len(record.before.predicted_histogram), len(record.after.predicted_histogram))
-    known = record.model.classes or ()
-    return list(known) if len(known) == n else [str(index) for index in range(n)]
-
-
 def estimate_told(record: Record) -> str:
     """What the estimate by the source profile is, or rests on where the verdict has told it.
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from io import StringIO
-from pathlib import Path
 
 import pytest
+from report_cases import CASES, HOSTILE, hostile, labelled, noticed, unlabelled, unscored
 from rich.console import Console
 
 from adabn_cli.record import BaselineChangePart, BaselinePart
 from adabn_cli.renderers import baseline, comparison
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_cases import CASES, HOSTILE, hostile, labelled, noticed, unlabelled, unscored
 
 
 def drawn(rendering, width=80):

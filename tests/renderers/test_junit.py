@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
+from report_cases import CASES, GATES, HOSTILE, as_it_was, hostile, noticed
 
 from adabn_cli.printable import one_line
 from adabn_cli.renderers import junit
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_cases import CASES, GATES, HOSTILE, as_it_was, hostile, noticed
 
 
 def _read(record):
