@@ -5,7 +5,7 @@ Knows no format, no engine and no normalizer. Every checkpoint format implements
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Mapping, Sequence
+from collections.abc import Container, Generator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -48,11 +48,14 @@ class FixedLayer:
 class Signal(NamedTuple):
     """A forward waits at `site`; `activation` [n, C, *] is what is measured there.
 
-    Where the site is a layer's output, it is the output as the source model gives it.
+    Where the site is a layer's output, it is the output as the source model gives it. `held` are
+    arrays that wait beside torch's tensors: they may be taken out of their mappings for as long as
+    the forward waits.
     """
 
     site: Site
     activation: Tensor
+    held: Sequence[MutableMapping[str, Any]] = ()
 
 
 #: A forward of one chunk that yields at each site and returns the outputs.

@@ -90,7 +90,9 @@ class EagerModel:
     def suspended(self, images: Tensor) -> Suspended:
         """The same forward, waiting at every site."""
         with self._ready():
-            call = suspend(lambda: self._logits(images))
+            given = [images]
+            del images  # Or it would wait beside the copy that the forward works on.
+            call = suspend(lambda: self._logits(given.pop()))
             try:
                 while True:
                     signal = call.advance()

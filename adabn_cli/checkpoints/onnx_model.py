@@ -102,7 +102,9 @@ class OnnxModel:
                 piece.keep(stage.keeps | {stage.stop.value})
             if stage.stop.site is None:
                 return _joined(pieces, stage.stop.value)
-            yield Signal(stage.stop.site, _activation(stage.stop.site, pieces, stage.stop.value))
+            activation = _activation(stage.stop.site, pieces, stage.stop.value)
+            yield Signal(stage.stop.site, activation, [piece.values for piece in pieces])
+            del activation
             for piece in pieces:
                 piece.keep(stage.keeps)
         return None

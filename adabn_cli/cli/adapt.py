@@ -162,6 +162,8 @@ def adapt(
         bool,
         typer.Option("--dry-run", rich_help_panel="Output", help="Say what would be done."),
     ] = False,
+    memory: options.Memory = None,
+    spill_dir: options.SpillDir = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -175,6 +177,7 @@ def adapt(
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
     from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
+    from adabn_cli.workflows.memory_plan import Limits
     from adabn_cli.workflows.plan import plan_of
     from adabn_cli.workflows.scored_pictures import PicturesRequest
 
@@ -198,11 +201,12 @@ def adapt(
         on_harm=cast("OnHarm", on_harm),
         folder=out,
         force=force,
+        limits=Limits(values.memory(memory), spill_dir),
     )
     with shown_progress(quiet=quiet or json_) as progress:
         job = prepare(request, progress)
         if not dry_run:
-            _tell_cost(job)
+            _tell_cost(job, quiet=quiet or json_)
             record = carry_out(job).record
     if dry_run:
         show_plan(plan_of(job), json=json_)
@@ -211,10 +215,14 @@ def adapt(
     return _mind_harm(record, on_harm)
 
 
-def _tell_cost(job: Job) -> None:
-    """Says beforehand where a method takes more than the usual two forwards."""
+def _tell_cost(job: Job, *, quiet: bool) -> None:
+    """Says beforehand what the run takes, and where that is more than the usual two forwards."""
+    from adabn_cli.renderers.plan import resources_line
     from adabn_cli.workflows.judging import forwards_to_come
+    from adabn_cli.workflows.plan import resources_of
 
+    if not quiet:
+        consoles.tell(resources_line(resources_of(job)))
     forwards = 1 + forwards_to_come(job.installer)
     if forwards > 2:
         consoles.tell(

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 _MODEL, _INPUT, _DATA, _TELL = "Model", "Preprocessing", "Pictures", "Output"
+_MACHINE = "Machine"
 
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The checkpoint file.")]
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The checkpoint file, or a model folder.")
+]
 
 Arch = Annotated[
     str | None,
@@ -39,7 +42,7 @@ Weights = Annotated[
         metavar="ema|model|KEY",
         envvar="ADABN_WEIGHTS",
         rich_help_panel=_MODEL,
-        help="Which weights to take where the file holds several.",
+        help="Which weights to take where the file holds several: the moving average by default.",
     ),
 ]
 OutputKey = Annotated[
@@ -194,6 +197,27 @@ Seed = Annotated[
         envvar="ADABN_SEED",
         rich_help_panel=_DATA,
         help="Seed of every draw.",
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        envvar="ADABN_MEMORY",
+        rich_help_panel=_MACHINE,
+        help="How much memory to take, as 8GiB or 500MB; by default three quarters of what there "
+        "is. What does not fit waits on disk. Does not change the result.",
+    ),
+]
+SpillDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--spill-dir",
+        metavar="DIR",
+        envvar="ADABN_SPILL_DIR",
+        rich_help_panel=_MACHINE,
+        help="Where what does not fit into --memory is put while the run goes on.",
     ),
 ]
 Json = Annotated[

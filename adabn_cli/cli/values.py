@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from adabn_cli.errors import UsageError
@@ -66,6 +67,23 @@ def max_bad(text: str) -> int | float:
             hint="Write --max-bad 3 or --max-bad 5%.",
         )
     return value
+
+
+def memory(text: str | None) -> int | None:
+    """Bytes in "8GiB", "8G" (both 2^30 each), "500MB" (10^6 each) or a plain number."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?b?)\s*", text, re.IGNORECASE)
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if found is None or not number > 0 or (not found[2] and found[3].lower() == "ib"):
+        raise UsageError(
+            f"--memory {text} is not a size.", hint="Write --memory 8GiB, or --memory 500MB."
+        )
+    power = " kmgt".index(found[2].lower() or " ")
+    return int(number * (1000 if found[3].lower() == "b" else 1024) ** power)
 
 
 def prior(text: str | None) -> float | Literal["auto"] | None:

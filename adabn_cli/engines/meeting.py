@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 
 import torch
+from torch import Tensor
 
 from adabn_cli.batch import Batches, OutputSink, Progress
-from adabn_cli.engines.memory import MemoryShortError, require_memory
+from adabn_cli.engines.memory import MemoryShortError, give_back_freed, require_memory
 from adabn_cli.engines.observe import Measure
+from adabn_cli.engines.shelf import Arrays, Shelf, Tray
+from adabn_cli.engines.waiting import waiting_of
 from adabn_cli.errors import ModelError
-from adabn_cli.model import Model, Signal, Site, Suspended
+from adabn_cli.model import Model, Outputs, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments
 
 
@@ -24,78 +29,165 @@ def meet_at_every_site(
 ) -> None:
     """Runs all batches side by side; `visit` gets each site with the moments of all of them.
 
-    Moments are merged in the order of the batches. Raises ModelError where batches take different
-    ways through the model, and MemoryShortError before the machine runs out of memory.
+    Moments are merged in the order of the batches, wherever these wait. Raises ModelError where
+    batches take different ways through the model, MemoryShortError before the machine runs out of
+    memory, and SpillError where the disk is full.
     """
-    runs = _Runs(model, batches, measure, on_outputs, progress)
-    try:
-        runs.start()
-        while runs.waiting:
-            site, moments = runs.meet()
-            visit(site, moments)
-            runs.go_on()
-    finally:
-        runs.close()
+    with ExitStack() as ending:
+        runs = _Runs(model, batches, measure, ending)
+        total = (len(model.sites) + 1) * len(batches)
+
+        def on_batch(done: int) -> None:
+            progress(min(done, total), total)
+
+        while (met := runs.meet(on_outputs, on_batch)) is not None:
+            visit(*met)
 
 
 class _Runs:
-    """The suspended forwards of all batches, in order."""
+    """The forwards of all batches, in order: rerun, waiting on disk, waiting in memory."""
 
-    def __init__(
-        self,
-        model: Model,
-        batches: Batches,
-        measure: Measure,
-        on_outputs: OutputSink,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, model: Model, batches: Batches, measure: Measure, ending: ExitStack) -> None:
         self.model, self.batches, self.measure = model, batches, measure
-        self.on_outputs, self.progress = on_outputs, progress
-        self.waiting: dict[int, tuple[Suspended, Site, SiteMoments]] = {}
-        self.started: list[Suspended] = []
-        self.done, self.total = 0, (len(model.sites) + 1) * len(batches)
+        self.waiting, self.ending = waiting_of(batches), ending
+        self.shelf: Shelf | None = None
+        if self.waiting.on_disk and self.waiting.folder is not None:
+            self.shelf = ending.enter_context(closing(Shelf(self.waiting.folder)))
+        self.places: list[_Place] = []
+        self.sites, self.done = 0, 0
 
-    def start(self) -> None:
-        for index, images in enumerate(self.batches):
+    def meet(
+        self, on_outputs: OutputSink, on_batch: Callable[[int], None]
+    ) -> tuple[Site, SiteMoments] | None:
+        """Takes all batches to their next site; None where they have come to their end."""
+        merged: tuple[Site, SiteMoments] | None = None
+        again = islice(self.batches, self.waiting.rerun if self.sites else len(self.batches))
+        for index in range(len(self.batches)):
+            images = next(again, None)
+            place = self._place(index, images)
+            del images
+            require_memory(index, len(self.batches))
+            with _told_when_short(index, len(self.batches)):
+                merged = self._take_on(place, index, merged, on_outputs)
+            if self.waiting.tight:
+                give_back_freed()
+            self.done += 1
+            on_batch(self.done)
+        self.sites += 1
+        return merged
+
+    def _take_on(
+        self,
+        place: _Place,
+        index: int,
+        merged: tuple[Site, SiteMoments] | None,
+        on_outputs: OutputSink,
+    ) -> tuple[Site, SiteMoments] | None:
+        """Takes one batch to its next site; what it shows there is added to the others'."""
+        arrived = place.advance()
+        if not isinstance(arrived, Signal):
+            self._check(index, None, merged)
+            on_outputs(index, arrived)
+            return None
+        moments = self.measure(arrived, index)
+        site, held = arrived.site, arrived.held
+        del arrived  # Only the moments stay: its forward keeps the activation alive.
+        place.rest(held)
+        self._check(index, site, merged)
+        return site, moments if merged is None else merged[1].merge(moments)
+
+    def _place(self, index: int, images: Tensor | None) -> _Place:
+        """The batch's place; a forward of its images starts there where they are given."""
+        if images is not None:
             run = self.model.suspended(images)
-            self.started.append(run)
-            self._advance(index, run)
+            if self.sites:
+                self.places[index] = _Rerun(run, self.sites)
+            elif index < self.waiting.rerun:
+                self.places.append(_Rerun(run, 0))
+            else:
+                spills = index < self.waiting.rerun + self.waiting.on_disk
+                place = _Waits(run, self.shelf if spills else None)
+                self.ending.callback(place.close)
+                self.places.append(place)
+        return self.places[index]
 
-    def go_on(self) -> None:
-        for index, (run, _, _) in list(self.waiting.items()):
-            self._advance(index, run)
+    def _check(
+        self, index: int, site: Site | None, merged: tuple[Site, SiteMoments] | None
+    ) -> None:
+        """Raises ModelError where this batch came elsewhere than those before it."""
+        others = merged[0] if merged else None
+        if index == 0 or (site and site.name) == (others and others.name):
+            return
+        raise ModelError(
+            "The model takes different ways for different pictures: some batches "
+            + (
+                f"reach {others.name}, others {site.name}."
+                if site and others
+                else f"skip {(site or others or self.model.sites[0]).name}."
+            ),
+            where=self.model.architecture,
+            hint="Use --engine one-pass, which runs one batch after the other.",
+        )
 
-    def meet(self) -> tuple[Site, SiteMoments]:
-        arrivals = list(self.waiting.values())
-        site = arrivals[0][1]
-        stray = next((other for _, other, _ in arrivals if other.name != site.name), None)
-        if stray is not None or len(arrivals) < len(self.started):
-            raise ModelError(
-                "The model takes different ways for different pictures: some batches "
-                + (f"reach {site.name}, others {stray.name}." if stray else f"skip {site.name}."),
-                where=self.model.architecture,
-                hint="Use --engine one-pass, which runs one batch after the other.",
-            )
-        merged = arrivals[0][2]
-        for _, _, moments in arrivals[1:]:
-            merged = merged.merge(moments)
-        return site, merged
+
+@contextmanager
+def _told_when_short(index: int, batches: int) -> Iterator[None]:
+    """A refused allocation inside becomes a MemoryShortError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch has no class of its own for it.
+        refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if refused or "allocate memory" in str(error):
+            raise MemoryShortError.with_batches(index, batches) from error
+        raise
+
+
+class _Waits:
+    """A forward that waits until all others have come there, on a shelf or in memory."""
+
+    def __init__(self, run: Suspended, shelf: Shelf | None) -> None:
+        self._run, self._shelf, self._tray = run, shelf, Tray()
+
+    def advance(self) -> Signal | Outputs:
+        if self._shelf is None:
+            return _next(self._run)
+        with self._shelf.watched(self._tray):
+            return _next(self._run)
+
+    def rest(self, held: Sequence[Arrays]) -> None:
+        if self._shelf is not None:
+            self._shelf.put_away(self._tray, held)
 
     def close(self) -> None:
-        for run in self.started:
-            run.close()
+        self._run.close()
+        if self._shelf is not None:
+            self._shelf.take_down(self._tray)
 
-    def _advance(self, index: int, run: Suspended) -> None:
-        require_memory(len(self.started), len(self.batches))
-        try:
-            signal: Signal = next(run)
-        except StopIteration as end:
-            self.waiting.pop(index, None)
-            self.on_outputs(index, end.value)
-        except torch.OutOfMemoryError as error:
-            raise MemoryShortError.with_batches(len(self.started), len(self.batches)) from error
-        else:
-            # Only the moments stay: the activation itself is kept alive by its forward.
-            self.waiting[index] = (run, signal.site, self.measure(signal, index))
-        self.done += 1
-        self.progress(min(self.done, self.total), self.total)
+
+class _Rerun:
+    """A forward that is run from its start to the site that comes after `passed` others."""
+
+    def __init__(self, run: Suspended, passed: int) -> None:
+        self._run, self._passed = run, passed
+
+    def advance(self) -> Signal | Outputs:
+        for _ in range(self._passed):
+            if not isinstance(_next(self._run), Signal):
+                return None
+        return _next(self._run)
+
+    def rest(self, held: Sequence[Arrays]) -> None:
+        self._run.close()
+
+
+_Place = _Waits | _Rerun
+
+
+def _next(run: Suspended) -> Signal | Outputs:
+    """The next signal, or the outputs where there is none."""
+    try:
+        return next(run)
+    except StopIteration as end:
+        outputs: Outputs = end.value
+        return outputs

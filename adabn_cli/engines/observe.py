@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from adabn_cli.batch import Batches, OutputSink, Progress
+from adabn_cli.engines.memory import give_back_freed
+from adabn_cli.engines.waiting import waiting_of
 from adabn_cli.model import Model, Outputs, Signal, Suspended
 from adabn_cli.moments import SiteMoments, measure
 
@@ -30,9 +32,12 @@ def observe(
 ) -> dict[str, SiteMoments]:
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
     seen: dict[str, SiteMoments] = {}
+    tight = waiting_of(batches).tight
     for index, images in enumerate(batches):
         with closing(model.suspended(images)) as forward:
             on_outputs(index, _watch(forward, seen, measure, index))
+        if tight:
+            give_back_freed()
         progress(index + 1, len(batches))
     return seen
 

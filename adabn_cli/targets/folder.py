@@ -28,7 +28,7 @@ from adabn_cli.targets.framing import check_preprocessing
 from adabn_cli.targets.intake import Intake
 from adabn_cli.targets.listing import FoundPicture, Listing, SkippedPicture, list_pictures
 from adabn_cli.targets.picture_formats import picture_suffixes
-from adabn_cli.targets.pixel_store import PixelStore
+from adabn_cli.targets.pixel_store import Keeping, PixelStore, StoredPixels
 
 # More in flight than workers, so that one slow picture does not leave the others idle.
 _IN_FLIGHT = 4
@@ -50,6 +50,7 @@ class TargetRequest:
     max_images: int | None = None
     max_bad: int | float = 0.05
     seed: int = 0
+    keeping: Keeping | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Target:
     subsample: Mapping[str, int] | None
     fingerprint: str
     request: TargetRequest
-    pixels_NHWC: Tensor = field(repr=False)
+    pixels_NHWC: StoredPixels = field(repr=False)
     kind: str = "folder"
 
     def spread(self, most: int) -> Tensor:
@@ -89,7 +90,7 @@ class Target:
 class PictureBatches:
     """Batches made anew from bytes on every pass, with the same bits; the last may be shorter."""
 
-    pixels_NHWC: Tensor
+    pixels_NHWC: StoredPixels
     preprocessing: Preprocessing
     batch_size: int
 
@@ -118,7 +119,7 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
     listing = _list(request.path)
     drawn, subsample = _draw(listing.pictures, request)
     shape = (*request.preprocessing.size, request.preprocessing.channels)
-    with PixelStore(len(drawn), shape) as store:
+    with PixelStore(len(drawn), shape, request.keeping) as store:
         intake = Intake(store, listing.skipped)
         with _decoding(drawn, request) as results:
             for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):

@@ -6,10 +6,14 @@ Knows pixels only, no file name and no label. Shapes: N pictures of [H, W, C] by
 from __future__ import annotations
 
 import math
+import os
 import tempfile
+import weakref
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,21 +24,48 @@ from adabn_cli.targets.framing import Pixels
 
 MEMORY_BYTES = 1 << 30
 
+# One call reads no more than 2 GiB on Linux.
+_AT_ONCE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Up to how many bytes pictures are kept in memory, and the folder for the file of more."""
+
+    memory_bytes: int = MEMORY_BYTES
+    folder: Path | None = None
+
+
+class StoredPixels(Protocol):
+    """Decoded pictures, uint8 [N, H, W, C], of which some are taken at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor: ...
+
 
 class PixelStore:
     """Takes at most `pictures` pictures of one shape, one after the other.
 
-    Beyond `MEMORY_BYTES` they are written to a temporary file that is deleted already and goes
-    with the process, however it ends.
+    Those too many for memory are written to a temporary file that is deleted already and goes with
+    the process, however it ends. Raises TargetError where there is no such file to be had.
     """
 
-    def __init__(self, pictures: int, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, pictures: int, shape: tuple[int, int, int], keeping: Keeping | None = None
+    ) -> None:
+        keeping = keeping or Keeping(MEMORY_BYTES)
         self._count = 0
         self._shape = shape
+        self._folder = keeping.folder or Path(tempfile.gettempdir())
         self._file: BinaryIO | None = None
         self._memory_NHWC = np.empty((0, *shape), np.uint8)
-        if pictures * math.prod(shape) > MEMORY_BYTES:
-            self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="adabn-"))  # noqa: SIM115
+        if pictures * math.prod(shape) > keeping.memory_bytes:
+            try:
+                file = tempfile.TemporaryFile(prefix="adabn-", dir=self._folder)  # noqa: SIM115
+            except OSError as error:
+                raise self._no_space(error) from error
+            self._file = cast(BinaryIO, file)
         else:
             self._memory_NHWC = np.empty((pictures, *shape), np.uint8)
 
@@ -61,25 +92,60 @@ class PixelStore:
             try:
                 self._file.write(pixels_HWC.data)
             except OSError as error:
-                raise _no_space(error) from error
+                raise self._no_space(error) from error
         self._count += 1
 
-    def pixels(self) -> Tensor:
-        """All pictures so far, uint8 [N, H, W, C]; stays valid after the store is closed."""
+    def pixels(self) -> StoredPixels:
+        """All pictures so far; stays valid after the store is closed."""
         if self._file is None:
             return torch.from_numpy(self._memory_NHWC[: self._count])
         try:
             self._file.flush()
         except OSError as error:
-            raise _no_space(error) from error
-        # Mode "c" never writes to the file; torch warns of arrays that are not writable.
-        shape = (self._count, *self._shape)
-        return torch.from_numpy(np.memmap(self._file, np.uint8, mode="c", shape=shape))
+            raise self._no_space(error) from error
+        return _PixelsOnDisk(self._file.fileno(), (self._count, *self._shape))
+
+    def _no_space(self, error: OSError) -> TargetError:
+        return TargetError(
+            f"The decoded pictures cannot be kept on disk: {error.strerror}.",
+            where=str(self._folder),
+            hint="Give --spill-dir a folder on a larger disk (or set TMPDIR), or use fewer "
+            "pictures with --max-images.",
+        )
 
 
-def _no_space(error: OSError) -> TargetError:
-    return TargetError(
-        f"The decoded pictures cannot be kept on disk: {error.strerror}.",
-        where=tempfile.gettempdir(),
-        hint="Set TMPDIR to a larger disk, or use fewer pictures with --max-images.",
-    )
+class _PixelsOnDisk:
+    """Pictures in a file, of which as many are in memory as were asked for.
+
+    Read, not mapped: pages of a mapping count as the process's memory, and grow with the pictures.
+    """
+
+    def __init__(self, file: int, shape: tuple[int, int, int, int]) -> None:
+        self._file, self._shape = os.dup(file), shape
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        pixels_nHWC = np.empty((len(chosen), *self._shape[1:]), np.uint8)
+        if isinstance(chosen, range) and chosen.step == 1 and chosen:
+            self._read(chosen.start, pixels_nHWC)
+        else:
+            for place, row in enumerate(chosen):
+                self._read(row, pixels_nHWC[place : place + 1])
+        return torch.from_numpy(pixels_nHWC)
+
+    def _read(self, first: int, into_nHWC: Pixels) -> None:
+        """Fills the array with the pictures from `first` on. Raises TargetError on a bad disk."""
+        flat, done = into_nHWC.reshape(-1).data, 0
+        offset = first * math.prod(self._shape[1:])
+        while done < len(flat):
+            got = os.preadv(self._file, [flat[done : done + _AT_ONCE]], offset + done)
+            if not got:
+                raise TargetError(
+                    "The decoded pictures that were kept on disk are no longer there.",
+                    hint="Give the command again, with another --spill-dir.",
+                )
+            done += got

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines import check_engine
+from adabn_cli.engines.waiting import PlannedBatches
 from adabn_cli.errors import UsageError
 from adabn_cli.fingerprint import fingerprint
 from adabn_cli.measures.scores import Scores
@@ -18,6 +19,7 @@ from adabn_cli.model import Preprocessing, entries_of, statistics_of
 from adabn_cli.packs import Pack
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
+from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
 from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.predictions import write_predictions
@@ -65,6 +67,7 @@ class AdaptRequest:
     on_harm: OnHarm = "warn"
     folder: Path | None = None
     force: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def carry_out(job: Job) -> Adapted:
     before = _score_held_out(job, held_out)
     outcome = adapt_and_measure(
         job.installer,
-        job.pictures.target.batches(),
+        PlannedBatches(job.pictures.target.batches(), job.memory.waiting),
         request.engine,
         verify=request.verify,
         stages=job.stages,
@@ -114,6 +117,7 @@ class Job:
     pictures: ScoredPictures
     installer: Installer
     profile: ProfilePart | None
+    memory: MemoryPlan
     warnings: tuple[str, ...]
 
 
@@ -122,6 +126,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
     folder = request.folder or name_run(request.model.path, request.target, started)
     require_free(folder, force=request.force)
+    request = replace(request, pictures=request.limits.kept(request.pictures))
     check_engine(request.engine)
     check_on_harm(request.on_harm)
     with stages.stage("open"):
@@ -140,10 +145,19 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         pictures = open_pictures(
             request.target, opened.model, preprocessing, request.pictures, progress
         )
+    memory = plan_memory(
+        opened.model, pictures, request.limits, side_by_side=request.engine == "exact"
+    )
+    if memory.draw is not None:
+        request = replace(request, pictures=replace(request.pictures, max_images=memory.draw))
+        with stages.stage("read") as progress:
+            pictures = open_pictures(
+                request.target, opened.model, preprocessing, request.pictures, progress
+            )
     installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
-    doubts = [doubt for doubt in (suspicion, known.warning) if doubt]
+    doubts = [doubt for doubt in (memory.warning, suspicion, known.warning) if doubt]
     warnings = (*opened.notes, *pictures.labels.notes, *doubts)
     return Job(
         request,
@@ -155,6 +169,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         pictures,
         installer,
         known.part,
+        memory,
         warnings,
     )
 
@@ -228,7 +243,8 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         replaced={key: model.state()[key].clone() for key in model.folded()},
     )
     with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
-        model.save(folder / f"model{request.model.path.suffix}")
+        path = request.model.path
+        model.save(folder / ("model" if path.is_dir() else f"model{path.suffix}"))
         (folder / "pack.safetensors").write_bytes(pack.as_bytes())
         write_predictions(
             folder / "predictions.csv",

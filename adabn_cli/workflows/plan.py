@@ -28,6 +28,24 @@ def plan_of(job: Job) -> dict[str, object]:
         "forwards": 1 + forwards_to_come(job.installer),
         "engine": job.request.engine,
         "device": job.opened.model.device,
+        **resources_of(job),
         "folder": str(job.folder),
         "warnings": list(job.warnings),
+    }
+
+
+def resources_of(job: Job) -> dict[str, object]:
+    """Where batches wait, and estimates of memory, disk (bytes) and time (seconds), by name."""
+    memory, exact = job.memory, job.request.engine == "exact"
+    waiting, adapting = memory.waiting, forwards_to_come(job.installer)
+    plain = memory.probe.seconds * job.pictures.images
+    return {
+        "batches_in_memory": waiting.in_memory,
+        "batches_on_disk": waiting.on_disk,
+        "batches_run_again": waiting.rerun,
+        "memory_bytes": waiting.memory_bytes,
+        "memory_limit_bytes": memory.limit_bytes,
+        "disk_bytes": waiting.disk_bytes,
+        "spill_dir": str(waiting.folder),
+        "seconds": round(plain + adapting * (waiting.seconds if exact else 2 * plain), 1),
     }

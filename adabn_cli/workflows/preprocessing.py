@@ -151,7 +151,7 @@ def _first_site_kl(model: Model, images: Tensor, installer: Installer) -> tuple[
     """The first site's name and its mean KL over neurons, before anything is adapted."""
     with closing(model.suspended(images)) as forward:
         try:
-            site, activation = next(forward)
+            site, activation, _ = next(forward)
         except StopIteration:
             return None, 0.0
         source, moments = installer.source.get(site.name), measure(activation)

@@ -14,6 +14,7 @@ from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
+from adabn_cli.targets.pixel_store import Keeping
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PicturesRequest:
     seed: int = 0
     labels: str = "auto"
     class_map: Path | None = None
+    keeping: Keeping | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def open_pictures(
             max_images=request.max_images,
             max_bad=request.max_bad,
             seed=request.seed,
+            keeping=request.keeping,
         ),
         progress,
     )

@@ -18,7 +18,7 @@ _SCORED = (
 )
 _OPTIONS = {
     "adapt": f"{_SCORED} --target --eval --engine --method --on-harm --profile --source --layers "
-    "--prior --alpha --verify --out --force --dry-run",
+    "--prior --alpha --verify --out --force --dry-run --memory --spill-dir",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",

@@ -69,3 +69,22 @@ def test_a_full_gpu_ends_cleanly(images: Tensor) -> None:
     with pytest.raises(memory.MemoryShortError):
         adabn_cli.adapt(module, images.split(8))
     assert not module.bn.running_mean.any()
+
+
+def test_a_refused_allocation_ends_cleanly(images: Tensor) -> None:
+    class Refused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn, self.bn2 = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.bn(x)
+            if self.bn.running_mean.any():
+                torch.empty(1 << 60, dtype=torch.uint8)
+            return self.bn2(x)
+
+    module = Refused()
+    with pytest.raises(memory.MemoryShortError) as raised:
+        adabn_cli.adapt(module, images.split(8))
+    assert "--memory" in raised.value.hint
+    assert not module.bn.running_mean.any()

@@ -117,7 +117,9 @@ def test_pictures_beyond_memory_are_kept_on_disk_with_the_same_pixels(
     if share:
         (folder / "bad.png").touch()
     on_disk = opened(folder, RGB, max_bad=share)
-    assert isinstance(on_disk.pixels_NHWC, torch.Tensor)
+    assert not isinstance(on_disk.pixels_NHWC, torch.Tensor)
+    assert torch.equal(on_disk.pixels_NHWC[:], in_memory.pixels_NHWC)
+    assert torch.equal(on_disk.spread(2), in_memory.spread(2))
     assert_same(in_memory, on_disk)
     assert list(spill.iterdir()) == []
 
