@@ -11,3 +11,10 @@ FORMATS = {
     "torchscript": "adabn_cli.checkpoints.torchscript",
     "exported-program": "adabn_cli.checkpoints.exported_program",
 }
+
+#: A model folder's kind -> the module that knows its configuration. The first that does is taken.
+FOLDERS = {
+    "timm-folder": "adabn_cli.checkpoints.timm_folder",
+    "smp-folder": "adabn_cli.checkpoints.smp_folder",
+    "transformers-folder": "adabn_cli.checkpoints.transformers_folder",
+}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adabn_cli.checkpoints import FORMATS
+from adabn_cli.checkpoints import FOLDERS, FORMATS
 from adabn_cli.checkpoints.byte_patch import (
     Mend,
     TensorPlace,
@@ -25,6 +25,7 @@ from adabn_cli.checkpoints.byte_patch import (
 )
 from adabn_cli.checkpoints.exported_program import ExportedFile
 from adabn_cli.checkpoints.metadata import Metadata, read_metadata
+from adabn_cli.checkpoints.model_folder import ModelFolder, copied, read_folder, weights_in
 from adabn_cli.checkpoints.onnx_file import OnnxFile
 from adabn_cli.checkpoints.safetensors_file import SafetensorsFile
 from adabn_cli.checkpoints.sniff import sniff
@@ -39,7 +40,9 @@ from adabn_cli.errors import ModelError, UsageError
 class Checkpoint:
     """A file of tensors. `module` is set, and `entries` empty, where a whole module was pickled.
 
-    `weights` is the key that the weights were found under, "" for the root.
+    `weights` is the key that the weights were found under, "" for the root; `stripped` are prefixes
+    that all their keys have in the file. `names` are the keys as they were found, by those that the
+    entries are seen under. A `folder` has its weights in a checkpoint of its own, `inside`.
     """
 
     path: Path
@@ -52,6 +55,20 @@ class Checkpoint:
     weights: str
     root: Any = field(repr=False, default=None)
     places: Mapping[str, TensorPlace | None] = field(repr=False, default_factory=dict)
+    stripped: tuple[str, ...] = ()
+    names: Mapping[str, str] | None = field(repr=False, default=None)
+    folder: ModelFolder | None = field(repr=False, default=None)
+    inside: Checkpoint | None = field(repr=False, default=None)
+
+    def seen(self, names: Mapping[str, str]) -> Checkpoint:
+        """The same checkpoint with its entries under other names; those not named are left out."""
+        return replace(
+            self,
+            entries={name: self.entries[key] for name, key in names.items()},
+            places={name: self.places[key] for name, key in names.items()},
+            names=names,
+            inside=None if self.inside is None else self.inside.seen(names),
+        )
 
     def write(self, path: Path, changed: Mapping[str, Tensor]) -> None:
         """Writes the same container with only these entries replaced, in the dtype stored.
@@ -60,6 +77,10 @@ class Checkpoint:
         compressed zip) it is saved anew in the same format. Raises ModelError for an entry that is
         not there, does not fit, or shares its memory with another that was given other values.
         """
+        if self.folder is not None and self.inside is not None:
+            with copied(self.folder, path) as copy:
+                self.inside.write(copy / self.folder.weights.name, changed)
+            return
         tensors = self._tensors()
         for key in changed:
             if key not in tensors:
@@ -98,6 +119,8 @@ class Checkpoint:
                 where=str(self.path),
                 hint="Run again.",
             )
+        if self.names is not None:
+            fresh = fresh.seen(self.names)
         tensors = fresh._tensors()
         with torch.no_grad():
             for key, value in stored.items():
@@ -116,14 +139,16 @@ class Checkpoint:
 def open_checkpoint(
     path: Path, *, trust_pickle: bool = False, weights: str | None = None
 ) -> Checkpoint:
-    """The checkpoint in a file of torch.save or safetensors.
+    """The checkpoint in a file, or in a folder that a library of models wrote.
 
     `weights` ("ema", "model" or a key) chooses among several state dicts in one file; without it
-    the weights as trained are taken, not their average. Raises ModelError for a file that is none
-    or damaged, UnsafeError where loading it could run code, UsageError for a wrong choice.
+    a moving average is taken before the weights as trained. Raises ModelError for a file that is
+    none or damaged, UnsafeError where loading it could run code, UsageError for a wrong choice.
     """
     path = Path(path)
     kind = sniff(path)
+    if kind in FOLDERS:
+        return _from_folder(path, trust_pickle, weights)
     # Before anything is read: a file that changes from here on is noticed when it is written.
     sha256 = sha256_of(path)
     module = import_module(FORMATS[kind])
@@ -152,6 +177,7 @@ def open_checkpoint(
         trusted_pickle=trust_pickle,
         weights=found.key,
         root=unpickled.root,
+        stripped=found.stripped,
         places={key: unpickled.place(tensor) for key, tensor in tensors.items()},
     )
 
@@ -162,6 +188,7 @@ def unsafe_imports(path: Path) -> list[str]:
     Empty for a file without either. Executes nothing; raises ModelError for a file of no known
     kind.
     """
+    path = weights_in(path) if sniff(path) in FOLDERS else path
     kind = sniff(path)
     if kind in ("safetensors", "onnx", "exported-program"):
         return []
@@ -180,16 +207,45 @@ def _from_safetensors(
             where=str(path),
             hint=f"Leave out --weights {weights}.",
         )
+    entries, stripped = clean_keys(file.entries)
     return Checkpoint(
         path=path,
         format="safetensors",
         sha256=sha256,
-        entries=clean_keys(file.entries),
+        entries=entries,
         module=None,
         metadata=read_metadata(file.metadata),
         trusted_pickle=False,
         weights="",
-        places=clean_keys(file.places),
+        places=clean_keys(file.places)[0],
+        stripped=stripped,
+    )
+
+
+def _from_folder(path: Path, trust_pickle: bool, weights: str | None) -> Checkpoint:
+    """What the folder says comes before what its file of weights says."""
+    folder = read_folder(path)
+    inside = open_checkpoint(folder.weights, trust_pickle=trust_pickle, weights=weights)
+    if inside.module is not None or inside.format not in (
+        "safetensors",
+        "torch-zip",
+        "torch-legacy",
+    ):
+        raise ModelError(
+            "The folder's file of weights holds a whole network, not a state dict.",
+            where=str(folder.weights),
+            hint="Give that file itself, without its folder.",
+        )
+    said, beside = folder.metadata(), inside.metadata
+    metadata = replace(
+        said,
+        preprocessing=said.preprocessing or beside.preprocessing,
+        classes=said.classes or beside.classes,
+        classes_source=said.classes_source if said.classes else beside.classes_source,
+        notes=(*said.notes, *beside.notes, *folder.notes()),
+    )
+    return replace(
+        inside, path=path, format=folder.kind, metadata=metadata, folder=folder, inside=inside
     )
 
 

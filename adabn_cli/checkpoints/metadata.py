@@ -1,8 +1,8 @@
 """What a checkpoint says about itself: architecture, preprocessing and classes.
 
 Knows what training scripts leave beside the weights: adabn's own keys, timm's and torchvision's
-training scripts, class lists under their usual names. What is there but of the wrong shape is
-ignored and named in `notes`.
+training scripts, Lightning's hyperparameters, class lists under their usual names. What is there
+but of the wrong shape is ignored and named in `notes`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 _TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 _ARCHITECTURE_KEYS = ("arch", "architecture", "model_name")
+#: What Lightning keeps of the arguments of a module and of its data.
+_HYPER_PARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
 _SIZE_KEYS = ("size", "img_size", "input_size")
 _PREPROCESSING_KEYS = (
     "preprocessing",
@@ -31,12 +33,12 @@ _PREPROCESSING_KEYS = (
     "config",
     "data_config",
     "args",
-    "hyper_parameters",
+    *_HYPER_PARAMETERS,
 )
 _NAME_LISTS = ("classes", "class_names", "categories", "class_labels", "label_names", "names")
 _NAME_TO_INDEX = ("class_to_idx", "label2id")
 _INDEX_TO_NAME = ("idx_to_class", "id2label")
-_CLASS_HOLDERS = ("config", "pretrained_cfg", "meta", "args")
+_CLASS_HOLDERS = ("config", "pretrained_cfg", "meta", "args", *_HYPER_PARAMETERS)
 
 _Value = TypeVar("_Value")
 
@@ -103,6 +105,11 @@ def _architecture(saved: Mapping[str, Any], notes: list[str]) -> tuple[str | Non
     configured = _as_mapping(saved.get("pretrained_cfg")).get("architecture")
     found.append(("pretrained_cfg.architecture", configured))
     found += [(f"args.{key}", arguments.get(key)) for key in ("model", *_ARCHITECTURE_KEYS)]
+    # A hyperparameter of that name may be anything: only a text counts, and nothing is remarked.
+    hyper_parameters = _as_mapping(saved.get("hyper_parameters"))
+    for key in (*_ARCHITECTURE_KEYS, "model_arch", "model", "backbone", "net"):
+        if isinstance(hyper_parameters.get(key), str):
+            found.append((f"hyper_parameters.{key}", hyper_parameters[key]))
     for source, name in found:
         if isinstance(name, str) and name.strip():
             prefix = "timm:" if source.startswith("pretrained_cfg") else library

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from adabn_cli.checkpoints.architecture_index import ArchitectureIndex
 from adabn_cli.checkpoints.architecture_recognition import recognise_architecture
 from adabn_cli.checkpoints.architectures import (
     Architecture,
@@ -19,11 +20,14 @@ from adabn_cli.checkpoints.architectures import (
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.checkpoints.graph_model import GraphModel
-from adabn_cli.checkpoints.model_libraries import LIBRARIES
+from adabn_cli.checkpoints.key_views import KeyView, key_views
+from adabn_cli.checkpoints.model_folder import ModelFolder
+from adabn_cli.checkpoints.model_libraries import LIBRARIES, shapes_of
 from adabn_cli.checkpoints.onnx_model import OnnxModel
 from adabn_cli.checkpoints.onnx_sessions import best_device
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Model
+from adabn_cli.printable import first_few
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def open_model(request: ModelRequest) -> OpenedModel:
     if checkpoint.format in ("onnx", "torchscript", "exported-program"):
         return _with_graph(checkpoint, request, device)
     metadata = checkpoint.metadata
-    architecture, notes = _architecture(checkpoint, request)
+    checkpoint, architecture, notes = _architecture(checkpoint, request)
     model = EagerModel(
         architecture.module.to(device),
         architecture=architecture.name,
@@ -114,26 +118,76 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
 
 def _architecture(
     checkpoint: Checkpoint, request: ModelRequest
-) -> tuple[Architecture, tuple[str, ...]]:
-    """The network with its weights in it, and what was noticed on the way."""
+) -> tuple[Checkpoint, Architecture, tuple[str, ...]]:
+    """The network with its weights in it, these by its keys, and what was noticed on the way."""
     if checkpoint.module is not None:
-        return _pickled(checkpoint.module, checkpoint.metadata.architecture, request), ()
-    entries = checkpoint.entries
+        built = _pickled(checkpoint.module, checkpoint.metadata.architecture, request)
+        return checkpoint, built, ()
     if request.arch_args and request.arch is None:
         raise UsageError(
             "--arch-args are for the callable that --arch names.", hint="Give --arch too."
         )
-    if request.arch is not None:
-        built = build_architecture(request.arch, request.arch_args or {}, entries)
+    views = list(key_views(checkpoint.entries, checkpoint.stripped))
+    if checkpoint.folder is not None:
+        built = _of_folder(checkpoint.folder, checkpoint, request)
+        renamed = checkpoint.folder.view(built.module, checkpoint.entries)
+        view = _most_alike(built.module, [*views, renamed])
+    elif request.arch is not None:
+        built, view = _named(request, checkpoint, views)
     else:
-        built = recognise_architecture(entries, checkpoint.metadata.architecture)
-    notes = load_entries(built.module, entries, f"{request.path} into {built.name}")
+        view = _known(checkpoint, views)
+        built = recognise_architecture(
+            checkpoint.seen(view.names).entries, checkpoint.metadata.architecture
+        )
+    checkpoint = checkpoint.seen(view.names)
+    notes = load_entries(built.module, checkpoint.entries, f"{request.path} into {built.name}")
+    if view.left_out:
+        notes.append(f"{len(view.left_out)} entries are no part of the network and are left as "
+                     f"they are: {first_few(view.left_out, 3)}")  # fmt: skip
     if built.preprocessing and not built.classes and not checkpoint.metadata.preprocessing:
         notes.append(
             "The preprocessing is that of the published weights, and the classes are not theirs. "
             "If this model was trained with another one, give --img-size, --mean and --std."
         )
-    return built, tuple(notes)
+    return checkpoint, built, tuple(notes)
+
+
+def _named(
+    request: ModelRequest, checkpoint: Checkpoint, views: Sequence[KeyView]
+) -> tuple[Architecture, KeyView]:
+    """What --arch names, and the view of the entries that has its keys."""
+    spec, arguments = request.arch or "", request.arch_args or {}
+    built = build_architecture(spec, arguments, checkpoint.entries)
+    view = _most_alike(built.module, views)
+    if view is not views[0]:  # Its sizes were not told by the plain view.
+        built = build_architecture(spec, arguments, checkpoint.seen(view.names).entries)
+    return built, view
+
+
+def _most_alike(module: nn.Module, views: Sequence[KeyView]) -> KeyView:
+    """The first of the views that share the most keys with a network."""
+    keys = module.state_dict().keys()
+    return max(views, key=lambda view: len(keys & view.names.keys()))
+
+
+def _known(checkpoint: Checkpoint, views: Sequence[KeyView]) -> KeyView:
+    """The first view that the index has an architecture for; the plain one where it has none."""
+    index = ArchitectureIndex.shipped()
+    for view in views:
+        if view.whole and index.names(shapes_of(checkpoint.seen(view.names).entries)):
+            return view
+    return views[0]
+
+
+def _of_folder(folder: ModelFolder, checkpoint: Checkpoint, request: ModelRequest) -> Architecture:
+    """The network that a folder's configuration describes."""
+    if request.arch is not None:
+        raise UsageError(
+            "The folder says itself which architecture it holds.",
+            where=f"--arch {request.arch}",
+            hint="Leave out --arch, or give the weights file inside the folder instead of it.",
+        )
+    return folder.build(checkpoint.entries)
 
 
 def _pickled(module: nn.Module, claimed: str | None, request: ModelRequest) -> Architecture:

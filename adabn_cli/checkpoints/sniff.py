@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from adabn_cli.checkpoints.model_folder import is_model_folder, kind_of_folder
 from adabn_cli.errors import ModelError
 
 # 0x1950a86a20f9469cfc6c as a pickled LONG1: what torch wrote before 1.6, after its protocol byte.
@@ -39,17 +40,20 @@ _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
 
 
 def sniff(path: Path) -> str:
-    """The container's format, a key of FORMATS: "torch-zip", "onnx", ...
+    """The container's format, a key of FORMATS: "torch-zip", "onnx", ..., or of FOLDERS.
 
     Raises ModelError, naming what the file is and what to do next, for anything else.
     """
     if not path.exists():
         raise ModelError("There is no such model file.", where=str(path), hint="Check the path.")
+    if path.is_dir() and is_model_folder(path):
+        return kind_of_folder(path)
     if path.is_dir():
         raise ModelError(
-            "The model is a folder, not a file.",
+            "The model is a folder without a config.json.",
             where=str(path),
-            hint=f"Give the checkpoint inside it{_checkpoints_in(path)}.",
+            hint=f"Give the checkpoint inside it{_checkpoints_in(path)}, or a folder of timm, "
+            "transformers or segmentation-models-pytorch.",
         )
     try:
         with path.open("rb") as file:
@@ -77,8 +81,8 @@ def _format_of(path: Path, head: bytes) -> str:
             raise _unreadable(path, kind, hint)
     if head[257:262] == b"ustar":
         raise _unreadable(path, "a tar archive", _UNPACK)
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<!--", b"<head", b"<script")):
         raise _unreadable(path, "a web page", "Fetch the file itself: a download went wrong.")
     if head[0] == 0x80 and head[1] <= 5:
         raise _unreadable(path, "a plain pickle, not written by torch.save", _SAVE_STATE_DICT)

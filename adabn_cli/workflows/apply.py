@@ -30,9 +30,15 @@ def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: 
         raise UsageError(
             "The input file is never overwritten.", where=str(out), hint="Give another -o."
         )
-    if out.is_dir():
+    if request.path.is_dir() and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UsageError(
+            "The model is a folder, and something is at the output already.",
+            where=str(out),
+            hint="Give the name of a new folder to -o.",
+        )
+    if out.is_dir() and not request.path.is_dir():
         raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
-    if out.exists() and not force:
+    if out.exists() and not request.path.is_dir() and not force:
         raise UsageError(
             "The output file exists.", where=str(out), hint="Give another -o, or --force."
         )

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
+from adabn_cli.checkpoints.model_folder import weights_in
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.errors import InputError, UnsafeError
@@ -24,9 +25,8 @@ def inspect(request: ModelRequest) -> Inspection:
     """
     path = request.path
     kind, imports = sniff(path), tuple(unsafe_imports(path))
-    base = Inspection(
-        path=str(path), format=kind, bytes=path.stat().st_size, unsafe_imports=imports
-    )
+    size = weights_in(path).stat().st_size
+    base = Inspection(path=str(path), format=kind, bytes=size, unsafe_imports=imports)
     try:
         checkpoint = open_checkpoint(
             path, trust_pickle=request.trust_pickle, weights=request.weights

@@ -11,7 +11,12 @@ from adabn_cli.printable import valid_text
 from adabn_cli.profiles import Profile, read_profile, require_profile_of
 from adabn_cli.record import ProfilePart
 from adabn_cli.workflows.outcome import Stages
-from adabn_cli.workflows.profile import SOURCE_IMAGES, SUFFIX, coverage_warning, profile_of
+from adabn_cli.workflows.profile import (
+    SOURCE_IMAGES,
+    beside_model,
+    coverage_warning,
+    profile_of,
+)
 from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
 
 
@@ -34,7 +39,7 @@ def find_profile(given: Path | None, source: Path | None, model: Path) -> Path |
             "--profile and --source both say what the source domain is.",
             hint="Leave one of them out.",
         )
-    beside = model.with_suffix(SUFFIX)
+    beside = beside_model(model)
     if given is None and source is None and beside.is_file():
         return beside
     return given

@@ -58,6 +58,14 @@ class ProfileRequest:
     force: bool = False
 
 
+def beside_model(path: Path) -> Path:
+    """Where the profile of a model lies by default, called like it."""
+    if path.is_dir():  # "." has no name of its own, and a folder's may end in .a1_in1k.
+        path = path.resolve()
+        return path.with_name(path.name + SUFFIX)
+    return path.with_suffix(SUFFIX)
+
+
 def profile(
     request: ProfileRequest, tell: Callable[[str, int, int], None] | None = None
 ) -> ProfileRecord:
@@ -66,7 +74,7 @@ def profile(
     Raises UsageError where the output is there already, ModelError where no layer can be measured,
     and the errors of opening model and pictures.
     """
-    out, stages = request.out or request.model.path.with_suffix(SUFFIX), Stages(tell)
+    out, stages = request.out or beside_model(request.model.path), Stages(tell)
     if out.is_dir():
         raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
     if out.exists() and not request.force:

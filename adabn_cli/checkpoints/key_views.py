@@ -1,0 +1,76 @@
+"""Under which names a state dict's entries may be meant: as they are, with a prefix, without one.
+
+A training module keeps its network as a part of itself, under a name of its choice, and losses and
+metrics beside it. Which view is meant shows where an architecture has just its keys. Knows no
+architecture and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+#: Beginnings of names that a training module gives to what is not its network.
+_BESIDE_NETWORK = (
+    "acc",
+    "auc",
+    "augment",
+    "auroc",
+    "class_weight",
+    "criterion",
+    "f1",
+    "loss",
+    "metric",
+    "mixup",
+    "test_",
+    "train_",
+    "val_",
+    "valid_",
+)
+
+
+@dataclass(frozen=True)
+class KeyView:
+    """Entries by the name they are seen under -> their key; `left_out` are the keys of the others.
+
+    `whole` says that nothing of a network is left out.
+    """
+
+    names: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether what is left out belongs to training, by its name."""
+        return all(key.lower().startswith(_BESIDE_NETWORK) for key in self.left_out)
+
+
+def key_views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyView]:
+    """The views of a state dict, the plain one first.
+
+    Then those with prefixes that were `stripped` from all keys (a network may have a single part of
+    that name), and those of one part alone, the larger parts first.
+    """
+    yield KeyView({key: key for key in keys})
+    for start in reversed(range(len(stripped))):
+        prefix = "".join(stripped[start:])
+        yield KeyView({prefix + key: key for key in keys})
+    parts: dict[str, list[str]] = {}
+    for key in keys:
+        parts.setdefault(key.partition(".")[0], []).append(key)
+    for part in sorted(parts, key=lambda name: -len(parts[name])):
+        inside = {key.removeprefix(f"{part}."): key for key in parts[part] if key != part}
+        taken = set(inside.values())
+        left_out = tuple(key for key in keys if key not in taken)
+        while inside:
+            yield KeyView(inside, left_out)
+            inside = _without_shared_part(inside)
+
+
+def _without_shared_part(names: dict[str, str]) -> dict[str, str]:
+    """The names without their first part, where they share it; none where they do not."""
+    parts = {name.partition(".")[0] for name in names}
+    if len(parts) != 1 or parts & names.keys():
+        return {}
+    prefix = f"{parts.pop()}."
+    return {name.removeprefix(prefix): key for name, key in names.items()}
