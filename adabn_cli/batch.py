@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from adabn_cli.outputs import Outputs
+
 
 class Batches(Protocol):
     """Re-iterable batches: every pass yields the same [n, C, H, W] tensors in the same order."""
@@ -24,7 +26,7 @@ Progress = Callable[[int, int], None]
 class OutputSink(Protocol):
     """Takes the outputs of a batch as soon as they are there."""
 
-    def __call__(self, index: int, outputs: Tensor | None) -> None:
+    def __call__(self, index: int, outputs: Outputs) -> None:
         """The outputs of batch `index`; a second call with the same index replaces the first."""
 
 
@@ -32,5 +34,5 @@ def no_progress(done: int, total: int) -> None:
     """Tells nobody."""
 
 
-def no_output(index: int, outputs: Tensor | None) -> None:
+def no_output(index: int, outputs: Outputs) -> None:
     """Drops the outputs."""

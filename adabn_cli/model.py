@@ -13,10 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 from adabn_cli.moments import Moments
-
-#: The tensor of logits a model's output was reduced to, [N, K] or [N, K, H, W];
-#: None where the model gives none (a detector's boxes).
-Outputs = Tensor | None
+from adabn_cli.outputs import Outputs
 
 
 @dataclass(frozen=True)

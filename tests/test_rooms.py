@@ -15,23 +15,25 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "printable"}
-WORDS = SPEECH | {"batch", "histogram", "model", "moments"}
+WORDS = SPEECH | {"batch", "histogram", "model", "moments", "outputs"}
 RULES = {"adaptation", "fingerprint", "normalizers", "packs", "profiles"}
 PARTS = {"checkpoints", "engines", "measures", "targets"}
 
 #: Room -> the rooms that it may import from, besides itself.
 MAY_LOOK_INTO: dict[str, set[str]] = {
     **{word: set() for word in WORDS | {"record", "torchvision_import"}},
-    **{word: {"moments"} for word in ("model", "histogram")},
+    "histogram": {"moments"},
+    "model": {"moments", "outputs"},
+    "batch": {"outputs"},
     "normalizers": WORDS,
     "fingerprint": WORDS,
     "profiles": WORDS | {"fingerprint"},
     "adaptation": WORDS | {"normalizers", "profiles"},
     "packs": WORDS | {"fingerprint"},
     "checkpoints": WORDS | {"normalizers"},
-    "targets": SPEECH | {"batch", "model"},
+    "targets": SPEECH | {"batch", "model", "outputs"},
     "engines": WORDS | {"adaptation"},
-    "measures": SPEECH | {"moments"},
+    "measures": SPEECH | {"moments", "outputs"},
     "workflows": WORDS | RULES | PARTS | {"record"},
     "renderers": SPEECH | {"record"},
     "cli": WORDS | RULES | PARTS | {"record", "renderers", "workflows"},

@@ -27,7 +27,8 @@ from adabn_cli.checkpoints.layers import (
 from adabn_cli.checkpoints.output_layers import OutputLayer
 from adabn_cli.checkpoints.suspension import current_call, suspend
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended
+from adabn_cli.outputs import Boxes, Outputs
 
 #: Keys under which models that return a dict or dataclass keep their logits.
 _LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")
@@ -153,8 +154,8 @@ class EagerModel:
         if like is not None:
             # A copy: some models normalize their input in place, and it is needed again.
             images = images.to(device=like.device, dtype=like.dtype, copy=True)
-        logits = pick_logits(self.module(images), self.output)
-        return None if logits is None else logits.detach()
+        outputs = pick_outputs(self.module(images), self.output)
+        return outputs.detach() if isinstance(outputs, Tensor) else outputs
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
@@ -235,11 +236,12 @@ def activation_of(site: Site, value: Tensor) -> Tensor:
     return value.detach()  # Some models take gradients inside their forward.
 
 
-def pick_logits(outputs: Any, key: str | None) -> Outputs:
-    """The logits in what a module returned: a tensor, tuple, dict or dataclass.
+def pick_outputs(outputs: Any, key: str | None) -> Outputs:
+    """The logits in what a module returned (a tensor, tuple, dict or dataclass), or the boxes.
 
-    Without a key: the tensor itself, the entry called "logits" or "out", or the first tensor of a
-    tuple; None where there is none of these. Raises UsageError for a key that is not there.
+    Without a key: the tensor itself, the entry called "logits" or "out", the boxes of a detector's
+    list of dicts, or the first tensor of a tuple; None where there is none of these. Raises
+    UsageError for a key that is not there.
     """
     if isinstance(outputs, Tensor):
         if key is not None:
@@ -247,6 +249,8 @@ def pick_logits(outputs: Any, key: str | None) -> Outputs:
                 f"--output {key}: The model's output is one tensor.", hint="Leave out --output."
             )
         return outputs
+    if key is None and (boxes := _boxes(outputs)) is not None:
+        return boxes
     if hasattr(outputs, "_asdict"):  # A named tuple.
         outputs = outputs._asdict()
     if dataclasses.is_dataclass(outputs) and not isinstance(outputs, Mapping | type):
@@ -267,3 +271,23 @@ def pick_logits(outputs: Any, key: str | None) -> Outputs:
         )
     names = defaults if key is None else (key,)
     return next((named[name] for name in names if isinstance(named.get(name), Tensor)), None)
+
+
+def _boxes(outputs: Any) -> Boxes | None:
+    """The boxes in what torchvision's detectors return, a dict an image; None for all else."""
+    if not isinstance(outputs, list | tuple) or not outputs:
+        return None
+    columns: list[tuple[Tensor, Tensor]] = []
+    for found in outputs:
+        labels, scores = (
+            (found.get("labels"), found.get("scores"))
+            if isinstance(found, Mapping)
+            else (None,) * 2
+        )
+        if not isinstance(labels, Tensor) or not isinstance(scores, Tensor):
+            return None
+        columns.append((labels, scores))
+    counts = torch.tensor([len(scores) for _, scores in columns])
+    class_D, scores_D = (torch.cat(column).detach() for column in zip(*columns, strict=True))
+    image_D = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return Boxes(len(counts), image_D, class_D, scores_D)

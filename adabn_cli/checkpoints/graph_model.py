@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adabn_cli.checkpoints.eager import pick_logits
+from adabn_cli.checkpoints.eager import pick_outputs
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended
 from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
+from adabn_cli.outputs import Outputs
 
 #: A forward that waits at every site and returns whatever the network returns.
 GraphRun = Generator[Signal, None, Any]
@@ -151,8 +152,8 @@ class GraphModel:
         return images.to(device=self._like.device, dtype=self._like.dtype, copy=True)
 
     def _logits(self, outputs: Any) -> Outputs:
-        logits = pick_logits(outputs, self.output)
-        return None if logits is None else logits.detach()
+        found = pick_outputs(outputs, self.output)
+        return found.detach() if isinstance(found, Tensor) else found
 
     @property
     def _like(self) -> Tensor:

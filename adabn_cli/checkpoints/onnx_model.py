@@ -24,7 +24,8 @@ from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
 from adabn_cli.checkpoints.onnx_sites import GraphSite, lay_out, output_axis
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, Outputs, Preprocessing, Signal, Site, Suspended, to_the_end
+from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended, to_the_end
+from adabn_cli.outputs import Outputs
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto

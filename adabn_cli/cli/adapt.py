@@ -38,6 +38,8 @@ def adapt(
     interpolation: options.Interpolation = None,
     labels: options.LabelsFrom = "auto",
     class_map: options.ClassMap = None,
+    task: options.TaskName = "auto",
+    masks: options.MasksFrom = None,
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -188,7 +190,9 @@ def adapt(
         target=target,
         preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
         pictures=PicturesRequest(
-            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            task=task,
+            masks=masks,
         ),
         adaptation=Adaptation(
             values.layers(layers), values.prior(prior), alpha, cast("Method | None", method)

@@ -35,6 +35,8 @@ def evaluate(
     interpolation: options.Interpolation = None,
     labels: options.LabelsFrom = "auto",
     class_map: options.ClassMap = None,
+    task: options.TaskName = "auto",
+    masks: options.MasksFrom = None,
     batch_size: options.BatchSize = 32,
     workers: options.Workers = None,
     max_images: options.MaxImages = None,
@@ -58,7 +60,9 @@ def evaluate(
         data=data,
         preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
         pictures=PicturesRequest(
-            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            task=task,
+            masks=masks,
         ),
         pack=pack,
     )
@@ -67,7 +71,8 @@ def evaluate(
     if json_:
         write_json(loads(record.model_dump_json()))
     elif quiet:
-        write(str(record.scores.accuracy))
+        figure = record.task.figures[0].after if record.task else record.scores.accuracy
+        write(str(figure))
     else:
         from adabn_cli.renderers.evaluation import render
 

@@ -144,6 +144,28 @@ ClassMap = Annotated[
         "(.json, .csv).",
     ),
 ]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        envvar="ADABN_TASK",
+        rich_help_panel=_DATA,
+        help="What the outputs are: classification, segmentation, multi-label, regression, "
+        "detection. auto tells maps and boxes from class scores.",
+    ),
+]
+MasksFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        envvar="ADABN_MASKS",
+        rich_help_panel=_DATA,
+        help="For segmentation: masks called like the pictures, class indices by pixel, 255 for "
+        "unknown.",
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

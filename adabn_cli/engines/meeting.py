@@ -15,8 +15,9 @@ from adabn_cli.engines.observe import Measure
 from adabn_cli.engines.shelf import Arrays, Shelf, Tray
 from adabn_cli.engines.waiting import waiting_of
 from adabn_cli.errors import ModelError
-from adabn_cli.model import Model, Outputs, Signal, Site, Suspended
+from adabn_cli.model import Model, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments
+from adabn_cli.outputs import Outputs
 
 
 def meet_at_every_site(

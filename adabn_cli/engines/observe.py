@@ -11,8 +11,9 @@ from contextlib import closing
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.memory import give_back_freed
 from adabn_cli.engines.waiting import waiting_of
-from adabn_cli.model import Model, Outputs, Signal, Suspended
+from adabn_cli.model import Model, Signal, Suspended
 from adabn_cli.moments import SiteMoments, measure
+from adabn_cli.outputs import Outputs
 
 #: What is plain_moments of a signal; the number is its batch's.
 Measure = Callable[[Signal, int], SiteMoments]

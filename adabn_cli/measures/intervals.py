@@ -36,6 +36,13 @@ def paired_interval(fixed: int, broken: int, n: int, confidence: float = 0.95) -
     return max(-1.0, centre - half), min(1.0, centre + half)
 
 
+def rescaled_interval(value: float, of_95: Interval, confidence: float) -> Interval:
+    """A 95% interval at another confidence, each side as if it were normal."""
+    ratio = _two_sided_z(confidence) / _two_sided_z(0.95)
+    low, high = of_95
+    return value - ratio * (value - low), value + ratio * (high - value)
+
+
 def difference_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> Interval:
     """The interval of a - b from that of each, as of two samples that know nothing of each other.
 

@@ -13,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adabn_cli.measures.heads import Head
+from adabn_cli.outputs import Outputs
+
 # Rows of probabilities sum to one up to the rounding of what wrote them; logits do not.
 _SUM_TOLERANCE = 1e-4
 
@@ -39,18 +42,26 @@ class Scores:
 
     `watched` are scores of the same images, in the same batches, by other models: what probability
     this one gives their predictions is kept too.
+
+    A `head` takes the outputs instead where they are no class scores; without one of its own, these
+    scores have a fresh one like that of the watched.
     """
 
-    def __init__(self, watched: Sequence[Scores] = ()) -> None:
+    def __init__(self, watched: Sequence[Scores] = (), head: Head | None = None) -> None:
         self._watched = tuple(watched)
+        like = next((other.head for other in watched if other.head is not None), None)
+        self.head: Head | None = like.fresh() if head is None and like is not None else head
         self._columns: int | None = None
         self._refused = False
         self._as_logits: dict[int, _Rows] = {}
         self._as_probabilities: dict[int, _Rows] = {}
 
-    def __call__(self, index: int, outputs: Tensor | None) -> None:
+    def __call__(self, index: int, outputs: Outputs) -> None:
         """Scores batch `index`; the same index again replaces it."""
-        if self._refused or outputs is None or not self._fits(outputs):
+        if self.head is not None:
+            self.head(index, outputs)
+            return
+        if self._refused or not isinstance(outputs, Tensor) or not self._fits(outputs):
             self._refused = True
             self._as_logits.clear()
             self._as_probabilities.clear()

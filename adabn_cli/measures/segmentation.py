@@ -1,19 +1,23 @@
-"""Maps of logits held against masks: pixel accuracy and IoU from one confusion matrix.
+"""Models that give maps: mean IoU and pixel accuracy from one confusion matrix, and entropy maps.
 
 Knows no picture. Shapes: n images of a batch, K classes, [H, W] pixels, L pixels with a label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-#: The value of a pixel that counts for nothing, as in most masks.
-IGNORED = 255
+from adabn_cli.errors import ModelError
+from adabn_cli.measures.heads import Surveyed, Task
+from adabn_cli.outputs import IGNORED, Outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +50,23 @@ class Confusion:
         return int(np.trace(self.counts_KK)) / self.pixels if self.pixels else None
 
     @property
+    def labelled_K(self) -> NDArray[np.int64]:
+        """Pixels that are of each class."""
+        labelled_K: NDArray[np.int64] = self.counts_KK.sum(1) + self.unpredicted_K
+        return labelled_K
+
+    @property
+    def union_K(self) -> NDArray[np.int64]:
+        """Pixels that are of each class, or were predicted to be."""
+        union_K: NDArray[np.int64] = (
+            self.labelled_K + self.counts_KK.sum(0) - np.diag(self.counts_KK)
+        )
+        return union_K
+
+    @property
     def iou_K(self) -> NDArray[np.float64]:
         """Intersection over union of every class; NaN for one neither labelled nor predicted."""
-        right_K = np.diag(self.counts_KK)
-        labelled_K = self.counts_KK.sum(1) + self.unpredicted_K
-        union_K = labelled_K + self.counts_KK.sum(0) - right_K
-        iou_K: NDArray[np.float64] = np.full(len(union_K), np.nan)
-        np.divide(right_K, union_K, out=iou_K, where=union_K > 0)
-        return iou_K
+        return _ratio(np.diag(self.counts_KK).astype(np.float64), self.union_K.astype(np.float64))
 
     @property
     def mean_iou(self) -> float | None:
@@ -96,3 +109,156 @@ def _two_sided(logits_nKHW: Tensor) -> Tensor:
     if logits_nKHW.shape[1] == 1:
         return torch.cat([torch.zeros_like(logits_nKHW), logits_nKHW], dim=1)
     return logits_nKHW
+
+
+#: The masks [n, H, W] of a batch by its index: class indices, and IGNORED where there is none.
+Masks = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadMaps:
+    """The maps of one batch: means over their pixels, pixels by class, and counts by the masks."""
+
+    confidence_n: NDArray[np.float64]
+    entropy_n: NDArray[np.float64]
+    not_finite: int
+    predicted_K: NDArray[np.int64]
+    right_nK: NDArray[np.int64]
+    union_nK: NDArray[np.int64]
+    labelled_nK: NDArray[np.int64]
+
+
+class Maps:
+    """A head for maps [n, K, h, w] of logits, or of probabilities where the first ones are that.
+
+    Maps of another size than the masks are brought to theirs, bilinear, as segmentation nets do
+    that work at a quarter of the picture. One channel decides between two classes.
+    """
+
+    task: Task = "segmentation"
+
+    def __init__(self, masks: Masks | None = None) -> None:
+        self._masks = masks
+        self._probabilities: bool | None = None
+        self._read: dict[int, _ReadMaps] = {}
+
+    def __call__(self, index: int, outputs: Outputs) -> None:
+        """Measures the maps of a batch, one after the other. Raises ModelError for no maps."""
+        if not isinstance(outputs, Tensor) or outputs.dim() != 4:
+            raise ModelError(
+                "The model gives no maps of classes.",
+                hint="Leave out --task, or pick another output with --output.",
+            )
+        logits_nKHW = outputs.detach()
+        if self._probabilities is None:
+            self._probabilities = _are_probabilities(logits_nKHW)
+        if self._probabilities:
+            p_nKHW = logits_nKHW.double()
+            logits_nKHW = p_nKHW.logit() if p_nKHW.shape[1] == 1 else p_nKHW.log()
+        masks_nHW = None if self._masks is None else self._masks(index)
+        self._read[index] = _read_maps(logits_nKHW, masks_nHW)
+
+    def fresh(self) -> Maps:
+        """One that has seen nothing and is held against the same masks."""
+        return Maps(self._masks)
+
+    def survey(self) -> Surveyed:
+        """Confidence and entropy are means over an image's pixels; classes are counted by pixel."""
+        parts = self._parts()
+        return Surveyed(
+            np.concatenate([part.confidence_n for part in parts]),
+            np.concatenate([part.entropy_n for part in parts]),
+            np.sum([part.predicted_K for part in parts], axis=0),
+            sum(part.not_finite for part in parts),
+        )
+
+    def figures(self, weights_BN: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
+        """Mean IoU over the classes that have one, and the share of labelled pixels that is right.
+
+        Both from one confusion matrix over all images, not from means over images.
+        """
+        if self._masks is None:
+            return {}
+        right_BK, union_BK, labelled_BK = (
+            weights_BN @ self._stacked(name).astype(np.float64)
+            for name in ("right_nK", "union_nK", "labelled_nK")
+        )
+        iou_BK, labelled_B = _ratio(right_BK, union_BK), labelled_BK.sum(1)
+        known_B = (union_BK > 0).sum(1).astype(np.float64)
+        return {
+            "mean_iou": _ratio(np.nansum(iou_BK, axis=1), np.where(labelled_B > 0, known_B, 0.0)),
+            "pixel_accuracy": _ratio(right_BK.sum(1), labelled_B),
+        }
+
+    def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Images that show each class, and its IoU."""
+        right_K, union_K = (
+            self._stacked(name).sum(0).astype(np.float64) for name in ("right_nK", "union_nK")
+        )
+        return (self._stacked("labelled_nK") > 0).sum(0), _ratio(right_K, union_K)
+
+    def by_image(self) -> Mapping[str, NDArray[np.float64]]:
+        """Confidence and entropy of every image, and the share of its pixels that is right."""
+        found = self.survey()
+        columns = {"confidence": found.confidence_N, "entropy_nats": found.entropy_N}
+        if self._masks is not None:
+            right_N, labelled_N = (
+                self._stacked(name).sum(1).astype(np.float64)
+                for name in ("right_nK", "labelled_nK")
+            )
+            columns["pixel_accuracy"] = _ratio(right_N, labelled_N)
+        return columns
+
+    def _parts(self) -> list[_ReadMaps]:
+        return [self._read[index] for index in sorted(self._read)]
+
+    def _stacked(self, name: Literal["right_nK", "union_nK", "labelled_nK"]) -> NDArray[np.int64]:
+        return np.concatenate([getattr(part, name) for part in self._parts()])
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where the whole is 0."""
+    ratio: NDArray[np.float64] = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+def _are_probabilities(maps_nKHW: Tensor) -> bool:
+    inside = bool(((maps_nKHW >= 0) & (maps_nKHW <= 1 + 1e-3)).all())
+    if maps_nKHW.shape[1] == 1 or not inside:
+        return inside
+    return bool(((maps_nKHW.float().sum(1) - 1).abs() <= 1e-3).all())
+
+
+def _read_maps(logits_nKHW: Tensor, masks_nHW: Tensor | None) -> _ReadMaps:
+    rows = []
+    # One image at a time: probabilities of 32 maps of 21 x 520 x 520 in float64 are 1.4 GB.
+    for place, logits_KHW in enumerate(logits_nKHW):
+        entropy_HW = entropy_maps(logits_KHW[None])[0]
+        p_KHW = torch.softmax(_two_sided(logits_KHW[None].double()), dim=1)[0]
+        K, known_HW = len(p_KHW), ~entropy_HW.isnan()
+        predicted_K = torch.bincount(p_KHW.argmax(0)[known_HW], minlength=K)
+        held = Confusion.empty(K)
+        if masks_nHW is not None:
+            mask_HW = masks_nHW[place]
+            fitted = logits_KHW[None].float()
+            if fitted.shape[2:] != mask_HW.shape:
+                fitted = interpolate(fitted, size=mask_HW.shape, mode="bilinear")
+            held = confusion(fitted, mask_HW[None])
+        rows.append(
+            (p_KHW.amax(0)[known_HW].mean(), entropy_HW[known_HW].mean(), held, predicted_K)
+        )
+        del p_KHW
+    confidence_n, entropy_n = (
+        torch.stack(column).cpu().numpy()
+        for column in zip(*((row[0], row[1]) for row in rows), strict=True)
+    )
+    return _ReadMaps(
+        confidence_n,
+        entropy_n,
+        int(np.isnan(confidence_n).sum()),
+        torch.stack([row[3] for row in rows]).sum(0).cpu().numpy(),
+        np.stack([np.diag(row[2].counts_KK) for row in rows]),
+        np.stack([row[2].union_K for row in rows]),
+        np.stack([row[2].labelled_K for row in rows]),
+    )

@@ -15,6 +15,7 @@ from adabn_cli.record.figures import (
     SampleSizePart,
     ScoresPart,
     SitePart,
+    TaskPart,
 )
 from adabn_cli.record.judgement import BaselinePart, GatePart, NoticePart, VerdictPart
 from adabn_cli.record.part import Part
@@ -40,6 +41,7 @@ class Record(Part):
     before: ScoresPart
     after: ScoresPart
     change: ChangePart
+    task: TaskPart | None = None
     classes: tuple[ClassPart, ...] = ()
     held_out: HeldOutPart | None = None
     kl: DivergencesPart
@@ -68,6 +70,7 @@ class EvaluationRecord(Part):
     data: TargetPart
     pack: str | None
     scores: ScoresPart
+    task: TaskPart | None = None
     classes: tuple[ClassAccuracyPart, ...]
     warnings: tuple[str, ...] = ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from adabn_cli.record.part import Finite, Part
 
 
@@ -52,6 +54,43 @@ class ScoresPart(Part):
     estimated_accuracy: EstimatedAccuracyPart | None = None
     not_finite: int = 0
     n: int = 0
+
+
+class FigurePart(Part):
+    """A figure of a task. `unit` "share": a fraction, of which more is better; "error": less is.
+
+    `interval` is the 95% bootstrap interval of the difference, over images, after less before.
+    "count" is held against nothing. Of a single scoring there is no `before`.
+    """
+
+    name: str
+    unit: Literal["share", "error", "count"]
+    before: Finite = None
+    after: Finite = None
+    interval: tuple[float, float] | None = None
+
+
+class ClassFigurePart(Part):
+    """One class, label or number: `n` images have it; the task's first figure of it alone."""
+
+    name: str
+    n: int
+    before: Finite = None
+    after: Finite = None
+
+
+class TaskPart(Part):
+    """What a model's outputs are for where they are no class scores, and how good they are.
+
+    `truth` says what they were held against, for `n` images; None without any. The first figure is
+    what the verdict rests on.
+    """
+
+    task: Literal["segmentation", "multi-label", "regression", "detection"]
+    truth: str | None = None
+    n: int = 0
+    figures: tuple[FigurePart, ...] = ()
+    classes: tuple[ClassFigurePart, ...] = ()
 
 
 class ChangePart(Part):

@@ -12,6 +12,7 @@ from adabn_cli.renderers.figures import count, number, percent, points
 from adabn_cli.renderers.gates import status
 from adabn_cli.renderers.markdown_text import name, prose, table
 from adabn_cli.renderers.tables import figures, marked, note, plain
+from adabn_cli.renderers.task import figure_rows
 from adabn_cli.renderers.wording import gate_status
 
 _SIDE_BY_SIDE = 4  # Runs in one table: a figure takes up to 14 columns, the names the rest of 80.
@@ -85,6 +86,7 @@ def _others(record: Record) -> list[str]:
     estimate, kl = record.verdict.estimate, record.kl
     calibration = record.after.calibration
     return [
+        *_task(record),
         points(estimate.gain if estimate else None),
         number(record.before.confidence_mean),
         number(record.after.confidence_mean),
@@ -97,10 +99,17 @@ def _others(record: Record) -> list[str]:
     ]
 
 
+def _task(record: Record) -> list[str]:
+    """The figure that the verdict rests on where the outputs are no class scores."""
+    rows = figure_rows(record)
+    return [rows[0].name, rows[0].before, rows[0].after] if rows else [_NONE] * 3
+
+
 _TITLES = (
     *("verdict", "method", "engine"),
     *("accuracy before", "accuracy after", "change", "fixed / broken"),
     *("held out, after", "held out, change"),
+    *("figure of the task", "figure before", "figure after"),
     *("estimated gain", "confidence before", "confidence after", "ECE after"),
     *("predictions that stay", "mean KL before", "mean KL after", "skipped", "seconds"),
 )

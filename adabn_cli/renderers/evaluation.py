@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.renderers.figures import count, number, percent, percent_interval
 from adabn_cli.renderers.tables import facts, figures, marked, plain
+from adabn_cli.renderers.task import OF_A_CLASS, written
 
 
 def render(record: EvaluationRecord) -> RenderableType:
@@ -18,18 +20,35 @@ def render(record: EvaluationRecord) -> RenderableType:
         ("pack", record.pack or ""),
         ("data", f"{record.data.path} ({count(record.data.images, 'picture')})"),
         ("labels", f"{record.data.labels}, {count(record.data.labeled_images, 'picture')}"),
-        (
-            "accuracy",
-            f"{percent(scores.accuracy)} "
-            f"(95% interval {percent_interval(scores.accuracy_interval)})",
-        ),
+        *_figures(record),
         ("confidence", f"{number(scores.confidence_mean)} on average"),
         ("entropy", f"{number(scores.entropy_mean)} nats on average"),
     ]
+    table = _classes(record)
+    warnings = [marked("warning", text) for text in record.warnings]
+    return Group(facts(rows), Text(), table, *warnings)
+
+
+def _figures(record: EvaluationRecord) -> list[tuple[str, str]]:
+    """Accuracy, or what takes its place where the outputs are no class scores."""
+    if record.task is not None:
+        return [
+            (part.name, percent(part.after) if part.unit == "share" else number(part.after))
+            for part in record.task.figures
+        ]
+    accuracy, interval = record.scores.accuracy, record.scores.accuracy_interval
+    return [("accuracy", f"{percent(accuracy)} (95% interval {percent_interval(interval)})")]
+
+
+def _classes(record: EvaluationRecord) -> Table:
+    if record.task is not None:
+        table = figures("class", "pictures", OF_A_CLASS[record.task.task])
+        for one in record.task.classes:
+            table.add_row(plain(one.name), f"{one.n:,}", written(record.task, one.after))
+        return table
     table = figures("class", "pictures", "accuracy", "95% interval")
     for part in record.classes:
         table.add_row(
             plain(part.name), f"{part.n:,}", percent(part.accuracy), percent_interval(part.interval)
         )
-    warnings = [marked("warning", text) for text in record.warnings]
-    return Group(facts(rows), Text(), table, *warnings)
+    return table

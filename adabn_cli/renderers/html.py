@@ -21,6 +21,7 @@ from adabn_cli.renderers import (
     html_site_charts,
     html_site_tables,
     subject,
+    task,
     wording,
 )
 from adabn_cli.renderers.html_drawing import require_matplotlib
@@ -35,6 +36,7 @@ _NAMESPACES = {
     "site_charts": html_site_charts,
     "site_tables": html_site_tables,
     "subject": subject,
+    "task": task,
     "words": wording,
 }
 

@@ -25,6 +25,7 @@ from adabn_cli.renderers.html_tables import (
     long_table,
     name_cell,
 )
+from adabn_cli.renderers.task import OF_A_CLASS, figure_rows, written
 
 _PNG = b"\x89PNG"
 
@@ -46,6 +47,32 @@ def accuracy_table(record: Record) -> Table:
             difference = one.after.top5_accuracy - one.before.top5_accuracy
             rows.append(Row("label among the five likeliest", (*shares, points(difference))))
     return Table(("", "before", "after", "change"), rows)
+
+
+def task_table(record: Record) -> Table:
+    """The figures of maps, labels and numbers, with the interval of each difference."""
+    rows = []
+    for row in figure_rows(record):
+        rows.append(Row(row.name, (row.before, row.after, row.change), strong=True))
+        if row.interval:
+            rows.append(Row("95% interval", ("", "", row.interval), quiet=True))
+    return Table(("on the target", "before", "after", "change"), rows)
+
+
+def task_class_table(record: Record) -> Table:
+    """Every class, label or number that the truth holds."""
+    if record.task is None:
+        return Table((), ())
+    of = OF_A_CLASS[record.task.task]
+    rows = [
+        Row(
+            one.name,
+            (f"{one.n:,}", written(record.task, one.before), written(record.task, one.after)),
+            weight=abs((one.after or 0.0) - (one.before or 0.0)),
+        )
+        for one in record.task.classes
+    ]
+    return long_table(("class", "pictures", f"{of} before", f"{of} after"), rows)
 
 
 def class_table(record: Record) -> Table:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
-from adabn_cli.record import ClassPart, Record, SitePart
+from adabn_cli.record import ClassPart, Record, SitePart, TaskPart
 from adabn_cli.renderers.baseline import told
 from adabn_cli.renderers.figures import (
     count,
@@ -24,6 +24,7 @@ from adabn_cli.renderers.figures import (
 from adabn_cli.renderers.markdown_text import folded, name, prose, table
 from adabn_cli.renderers.shifts import farthest, neurons, spread_told
 from adabn_cli.renderers.subject import about
+from adabn_cli.renderers.task import OF_A_CLASS, figure_rows, rests_on, written
 from adabn_cli.renderers.wording import (
     FIRST_SITE,
     KEPT_SOURCE,
@@ -65,6 +66,7 @@ def render(record: Record) -> str:
         _scores(record),
         _warnings(record),
         _classes(record.classes),
+        _classes_of_task(record.task),
         _sites(record),
         _neurons(record),
         _broken(record),
@@ -159,6 +161,10 @@ def _scores(record: Record) -> str:
         intervals = [percent_interval(s.accuracy_interval) for s in sides]
         rows.append(("95% interval", *intervals, ""))
         sentences.append(f"{one.where.capitalize()}: {prose(paired(one.change))}.")
+    for row in figure_rows(record):
+        rows.append((row.name, row.before, row.after, row.change))
+        if row.interval:
+            rows.append(("95% interval", "", "", row.interval))
     calibration = (record.before.calibration, record.after.calibration)
     if all(calibration):
         errors = [number(part.error if part else None) for part in calibration]
@@ -175,7 +181,7 @@ def _scores(record: Record) -> str:
     if all(histograms):
         means = [number(side.mean if side else None) for side in histograms]
         rows.append(("mean KL of histograms, nats", *means, ""))
-    sentences += [signals_sentence(record), estimated_shares_told(record)]
+    sentences += [prose(rests_on(record)), signals_sentence(record), estimated_shares_told(record)]
     if record.before.accuracy is not None:
         sentences.append(TRANSDUCTIVE)
     lines = "\n".join(f"- {line}" for line in sentences if line)
@@ -187,6 +193,19 @@ def _warnings(record: Record) -> str:
     lines = [f"> - {prose(text)}" for text in warnings[:_LINES]]
     more = _more(len(warnings) - _LINES, "more warning")
     return "\n".join(["> [!WARNING]", *lines, *([f"> - {more}"] if more else [])]) if lines else ""
+
+
+def _classes_of_task(task: TaskPart | None) -> str:
+    if task is None or not task.classes:
+        return ""
+    shown = task.classes[:_ROWS]
+    rows = [
+        (name(one.name), f"{one.n:,}", written(task, one.before), written(task, one.after))
+        for one in shown
+    ]
+    columns = ("class", "pictures", *(f"{OF_A_CLASS[task.task]} {x}" for x in ("before", "after")))
+    more = _more(len(task.classes) - _ROWS, "more class", "more classes")
+    return folded("Class by class", _joined(table(columns, rows), more))
 
 
 def _classes(classes: Sequence[ClassPart]) -> str:

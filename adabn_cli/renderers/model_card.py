@@ -9,6 +9,7 @@ from adabn_cli.record import Record
 from adabn_cli.renderers.figures import count, number, percent, percent_interval, points
 from adabn_cli.renderers.markdown_text import name, prose, table
 from adabn_cli.renderers.subject import about
+from adabn_cli.renderers.task import figure_rows, rests_on
 from adabn_cli.renderers.wording import (
     KEPT_SOURCE,
     TRANSDUCTIVE,
@@ -72,6 +73,8 @@ def _figures(record: Record) -> str:
         rows.append((f"accuracy {one.where}", *shares, points(one.change.accuracy)))
         rows.append(("95% interval", *(percent_interval(x.accuracy_interval) for x in sides), ""))
         told.append(f"{one.where.capitalize()}: {prose(paired(one.change))}.")
+    rows += [(row.name, row.before, row.after, row.change) for row in figure_rows(record)]
+    told.append(prose(rests_on(record)))
     before, after = record.before.calibration, record.after.calibration
     if before is not None and after is not None:
         rows.append(("expected calibration error", number(before.error), number(after.error), ""))
@@ -90,9 +93,10 @@ def _limits(record: Record) -> str:
     """Where the figures end: what they were measured on, and what was odd."""
     target = record.target
     lines = [_LIMITS]
+    held_against = record.task is not None and record.task.truth is not None
     if record.before.accuracy is not None:
         lines.append(TRANSDUCTIVE)
-    elif record.held_out is None or record.held_out.before.accuracy is None:
+    elif not held_against and (record.held_out is None or record.held_out.before.accuracy is None):
         lines.append("Without labels, how often the model is right on the target is not known.")
     if record.sample_size is not None:
         lines.append(prose(sample_size_told(record.sample_size, target.images)))

@@ -70,6 +70,7 @@ def render(record: Record) -> str:
         *_scores(record),
         *_signals(record),
         *_changes(record),
+        *_tasks(record),
         *_divergences(record),
         *_judgements(record),
     ]
@@ -174,6 +175,20 @@ def _changes(record: Record) -> list[_Metric]:
         broken.add(part.broken, pictures=pictures)
         same.add(part.agreement, pictures=pictures)
     return [change, bound, paired, fixed, broken, same]
+
+
+def _tasks(record: Record) -> list[_Metric]:
+    """Figures of maps, labels and numbers, by their name."""
+    figure = _Metric("adabn_task_figure", "What takes the place of accuracy; shares are of 1.")
+    bound = _Metric("adabn_task_change_bound", "The paired 95% interval of its difference.")
+    images = _Metric("adabn_task_images", "Pictures that have masks, labels or numbers.")
+    for part in record.task.figures if record.task else ():
+        figure.add(part.before, figure=part.name, phase="before")
+        figure.add(part.after, figure=part.name, phase="after")
+        for name, value in zip(("low", "high"), part.interval or (), strict=False):
+            bound.add(value, figure=part.name, bound=name)
+    images.add(record.task.n if record.task else None)
+    return [figure, bound, images]
 
 
 def _divergences(record: Record) -> list[_Metric]:

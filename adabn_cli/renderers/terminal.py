@@ -31,6 +31,7 @@ from adabn_cli.renderers.shifts import farthest, neurons
 from adabn_cli.renderers.sparkline import Sparkline, pooled
 from adabn_cli.renderers.subject import labels, method, profile, subsample
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
+from adabn_cli.renderers.task import OF_A_CLASS, figure_rows, rests_on, written
 from adabn_cli.renderers.wording import (
     KEPT_SOURCE,
     estimate_told,
@@ -44,6 +45,7 @@ from adabn_cli.renderers.wording import (
 _STYLES = {"help": "bold green", "harm": "bold red", "cannot tell": "bold yellow"}
 _SITES_SHOWN = 5
 _BROKEN_SHOWN = 3
+_CLASSES_SHOWN = 3
 _SPARKS = 16  # Two of them and their names take 60 columns.
 
 
@@ -124,6 +126,10 @@ def _scores(record: Record) -> list[RenderableType]:
             errors = (before.calibration.error, after.calibration.error)
             _add_numbers(table, "calibration error", *errors)
         shown = shown[:1]
+    for row in figure_rows(record):
+        table.add_row(row.name, row.before, row.after, row.change)
+        if row.interval:
+            table.add_row(Text("  95% interval", "dim"), "", "", Text(row.interval, "dim"))
     for signal in shown:
         _add_numbers(table, signal.name, signal.before, signal.after)
     for signal in estimated_shares(record)[: 1 if before.accuracy is None else 0]:
@@ -136,7 +142,24 @@ def _scores(record: Record) -> list[RenderableType]:
         _add_numbers(table, "  of histograms", *histograms)
     if change.fixed is not None:
         return [table, *_changed_sides(record)]
-    return [table]
+    return [table, *_classes_of_task(record)]
+
+
+def _classes_of_task(record: Record) -> Iterable[RenderableType]:
+    """The classes, labels or numbers whose figure changes most, and what the figures rest on."""
+    task = record.task
+    if task is None:
+        return
+    moved = sorted(task.classes, key=lambda one: -abs((one.after or 0.0) - (one.before or 0.0)))[
+        :_CLASSES_SHOWN
+    ]
+    if moved:
+        told = (
+            f"{one.name} {written(task, one.before)} to {written(task, one.after)}" for one in moved
+        )
+        yield note(f"{OF_A_CLASS[task.task]} that changes most: {', '.join(told)}")
+    if told_of := rests_on(record):
+        yield note(told_of, "dim")
 
 
 def _changed_sides(record: Record) -> Iterable[RenderableType]:

@@ -244,6 +244,8 @@ def signals_sentence(record: Record) -> str:
 
 
 def _worth(record: Record) -> str:
+    if record.task is not None and record.task.truth is not None:
+        return "they are no measurement, and the truth tells which model is right"
     if comparisons(record):
         return "they are no measurement, and the labels tell which model is right"
     if record.verdict.estimate is not None:

@@ -58,7 +58,7 @@ class Target:
     """Decoded pictures, in the order of their batches, and what became of the rest.
 
     `pictures` are paths relative to `path`, with "/" between folders; `conversions` says what was
-    done to how many of them; sizes are (height, width) as stored, by number of pixels. Equal
+    done to how many of them; sizes are (height, width) as stored, in order of the pictures. Equal
     `fingerprint`: equal names and equal decoded pixels, in the same order.
     """
 
@@ -67,8 +67,7 @@ class Target:
     skipped: tuple[SkippedPicture, ...]
     other_files: int
     conversions: Mapping[str, int]
-    smallest_size: tuple[int, int]
-    largest_size: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
     subsample: Mapping[str, int] | None
     fingerprint: str
     request: TargetRequest
@@ -133,8 +132,7 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
         skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
         other_files=listing.other_suffixes.total(),
         conversions=dict(sorted(intake.conversions.items())),
-        smallest_size=min(intake.sizes, key=_area),
-        largest_size=max(intake.sizes, key=_area),
+        sizes=tuple(intake.sizes),
         subsample=subsample,
         fingerprint=intake.fingerprint,
         request=request,
@@ -239,7 +237,3 @@ def _in_order(
         waiting.append(pool.submit(decode, picture.file, preprocessing))
     while waiting:
         yield waiting.popleft().result()
-
-
-def _area(size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    return size[0] * size[1], size  # The size itself decides between equal areas.

@@ -23,7 +23,7 @@ class Intake:
         self.pictures: list[str] = []
         self.skipped = list(skipped)
         self.conversions: Counter[str] = Counter()
-        self.sizes: set[tuple[int, int]] = set()
+        self.sizes: list[tuple[int, int]] = []
         self._digest = hashlib.sha256()
         self._store = store
 
@@ -35,7 +35,7 @@ class Intake:
         self._store.append(result.pixels_HWC)
         self.pictures.append(name)
         self.conversions.update(result.conversions)
-        self.sizes.add(result.size)
+        self.sizes.append(result.size)
         # A name cannot hold a zero byte, and the shape says how many bytes follow.
         self._digest.update(f"{name}\0{result.pixels_HWC.shape}".encode())
         self._digest.update(result.pixels_HWC.data)

@@ -67,7 +67,7 @@ def _parse(text: str, pictures: set[str], classes: Classes) -> tuple[dict[str, i
     for line, row in rows:
         if len(row) != len(header):
             raise ValueError(f"line {line}: {len(row)} fields where the header has {len(header)}")
-        path = _same_path(row[at_path], pictures)
+        path = same_path(row[at_path], pictures)
         if path not in pictures:
             strays.append(path)
         elif row[at_label]:
@@ -77,7 +77,7 @@ def _parse(text: str, pictures: set[str], classes: Classes) -> tuple[dict[str, i
     return labels, strays
 
 
-def _same_path(path: str, pictures: set[str]) -> str:
+def same_path(path: str, pictures: set[str]) -> str:
     """The path as pictures are named: no leading `./`, and `/` for a Windows `\\`."""
     if path in pictures:
         return path

@@ -98,6 +98,7 @@ def carry_out(job: Job) -> Adapted:
         request.engine,
         verify=request.verify,
         stages=job.stages,
+        head=job.pictures.head,
     )
     after = _score_held_out(job, held_out)
     part = held_out_part(held_out, before, after) if held_out else None
@@ -158,7 +159,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
     doubts = [doubt for doubt in (memory.warning, suspicion, known.warning) if doubt]
-    warnings = (*opened.notes, *pictures.labels.notes, *doubts)
+    warnings = (*opened.notes, *pictures.notes, *doubts)
     return Job(
         request,
         started,
@@ -186,8 +187,9 @@ def _open_held_out(job: Job) -> ScoredPictures | None:
     if job.request.held_out is None:
         return None
     request = job.request.pictures
-    if request.labels not in ("auto", "none"):
-        request = replace(request, labels="auto")  # A file of labels is of the target's pictures.
+    # A file of labels is of the target's pictures, and so are masks.
+    labels = request.labels if request.labels in ("auto", "none") else "auto"
+    request = replace(request, labels=labels, masks=None)
     with job.stages.stage("held out") as progress:
         return open_pictures(
             job.request.held_out, job.opened.model, job.preprocessing, request, progress
@@ -199,7 +201,7 @@ def _score_held_out(job: Job, held_out: ScoredPictures | None) -> Scores:
     if held_out is None:
         return Scores()
     with job.stages.stage("held out") as progress:
-        return score(job.opened.model, held_out.target.batches(), progress)
+        return score(job.opened.model, held_out.target.batches(), progress, held_out.head)
 
 
 def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
@@ -222,6 +224,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         job.warnings,
         pictures.target.pictures,
         pictures.target.spread(COMPARED_PICTURES),
+        pictures.truth,
     )
     record = record_of(
         subject, outcome, run_part(job.started, job.stages, model.device, job.folder)

@@ -16,6 +16,7 @@ from adabn_cli.workflows.recording import model_part, target_part
 from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
 from adabn_cli.workflows.scoring import score
 from adabn_cli.workflows.sections import class_accuracies, scores_part
+from adabn_cli.workflows.task_sections import scored_task_part
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,20 @@ def evaluate(
         pictures = open_pictures(
             request.data, opened.model, preprocessing, request.pictures, progress
         )
-    if pictures.labels_N is None:
+    if pictures.labelled_by is None:
         raise CannotTellError(
             "There are no labels to score against.",
-            where="; ".join(pictures.labels.notes) or str(request.data),
-            hint="Give --labels FILE or --class-map FILE.",
+            where="; ".join(pictures.notes) or str(request.data),
+            hint="Give --labels FILE or --class-map FILE; to a model of maps, --masks DIR.",
         )
     with stages.stage("score") as progress:
-        scores = score(opened.model, pictures.target.batches(), progress)
+        scores = score(opened.model, pictures.target.batches(), progress, pictures.head)
     return EvaluationRecord(
         model=model_part(opened, preprocessing),
         data=target_part(pictures),
         pack=str(request.pack) if request.pack else None,
         scores=scores_part(scores, pictures.labels_N),
+        task=scored_task_part(scores, pictures.truth) if pictures.truth else None,
         classes=class_accuracies(scores, pictures.labels_N, pictures.classes),
-        warnings=(*opened.notes, *pictures.labels.notes),
+        warnings=(*opened.notes, *pictures.notes),
     )

@@ -13,6 +13,7 @@ from adabn_cli.measures.intervals import (
     Interval,
     difference_interval,
     paired_interval,
+    rescaled_interval,
     wilson_interval,
 )
 from adabn_cli.record import ChangePart, ClassPart, HeldOutPart, Record, ScoresPart
@@ -73,6 +74,29 @@ def _held_out(read: Callable[[HeldOutPart], Reading]) -> Callable[[Record], Read
         return read(record.held_out)
 
     return read_record
+
+
+def _figure(
+    name: str, side: Literal["before", "after", "drop", "rise"]
+) -> Callable[[Record], Reading]:
+    """A figure of a task, or how much worse it has become."""
+
+    def read(record: Record) -> Reading:
+        task = record.task
+        found = {part.name: part for part in task.figures} if task else {}
+        part = found.get(name)
+        if task is None or part is None or part.before is None or part.after is None:
+            return Reading(None, None, f"no {name}: it takes masks, labels or numbers")
+        if side in ("before", "after"):
+            return Reading(part.before if side == "before" else part.after, task.n)
+        sign, interval = (-1 if side == "drop" else 1), part.interval
+        value = sign * (part.after - part.before)
+        if interval is None:
+            return Reading(value, task.n)
+        low, high = sorted(sign * bound for bound in interval)
+        return Reading(value, task.n, interval=partial(rescaled_interval, value, (low, high)))
+
+    return read
 
 
 def _class_drop(record: Record) -> Reading:
@@ -169,6 +193,15 @@ MEASURES: dict[str, Measure] = {
     "held_out_accuracy_after": Measure(_held_out(lambda h: _accuracy(h.after, h.change)), "share"),
     "held_out_accuracy_drop": Measure(_held_out(lambda h: _drop(h.change)), "share"),
     "class_drop": Measure(_class_drop, "share"),
+    "mean_iou_before": Measure(_figure("mean IoU", "before"), "share"),
+    "mean_iou_after": Measure(_figure("mean IoU", "after"), "share"),
+    "mean_iou_drop": Measure(_figure("mean IoU", "drop"), "share"),
+    "pixel_accuracy_after": Measure(_figure("pixel accuracy", "after"), "share"),
+    "pixel_accuracy_drop": Measure(_figure("pixel accuracy", "drop"), "share"),
+    "mean_average_precision_after": Measure(_figure("mean average precision", "after"), "share"),
+    "mean_average_precision_drop": Measure(_figure("mean average precision", "drop"), "share"),
+    "mean_absolute_error_after": Measure(_figure("mean absolute error", "after"), "number"),
+    "mean_absolute_error_rise": Measure(_figure("mean absolute error", "rise"), "number"),
     "estimated_gain": Measure(_estimated_gain, "share"),
     "ece_after": Measure(_ece, "share"),
     "confidence_mean_after": Measure(_score("confidence_mean"), "share"),

@@ -15,6 +15,7 @@ from adabn_cli.adaptation import Adaptation, Installer, Method
 from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.engines import check_engine
 from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.measures.heads import Task
 from adabn_cli.model import entries_of
 from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
@@ -28,7 +29,8 @@ from adabn_cli.workflows.recording import (
     record_of,
     run_part,
 )
-from adabn_cli.workflows.scored_pictures import count_outputs
+from adabn_cli.workflows.scored_pictures import count_classes, first_outputs
+from adabn_cli.workflows.truth import Truth, live_truth, task_of
 
 _IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -46,6 +48,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     profile: Profile | None = None,
     output: str | None = None,
     classes: Sequence[str] | None = None,
+    task: str = "auto",
     verify: bool = False,
     on_harm: Literal["keep", "warn"] = "warn",
 ) -> Record:
@@ -53,7 +56,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
 
     `images` are batches [n, C, H, W] as the model takes them: tensors, (images, labels) pairs as a
     DataLoader gives them, or dicts. They are read once and held, so a shuffling loader will do.
-    Labels [n] (class indices, negative where unknown) are only for the record's accuracy.
+    Labels [n] (class indices, negative where unknown) are only for the record. By `task`, or by the
+    outputs, they are masks [n, H, W] (255 where unknown) or numbers [n, D] (NaN where unknown).
     `profile` is what the function of that name gave for the source images, or `read_profile`.
 
     The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
@@ -68,8 +72,12 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     if profile is not None:
         require_profile_of(profile, wrapped)
     with stages.stage("read"):
-        held, labels_N = _held(images)
-    _check_classes(count_outputs(wrapped, held[0][:1]), labels_N, classes)
+        held, given = _held(images)
+    outputs = first_outputs(wrapped, held[0][:1])
+    found = task_of(outputs, task)
+    truth = live_truth(found, outputs, _truths(given, found, task)) if found else None
+    labels_N = _class_indices(given, held) if found is None else None
+    _check_classes(count_classes(outputs), labels_N, classes)
     images_held = sum(map(len, held))
     adaptation = Adaptation(tuple(layers), prior, alpha, method)
     installer = Installer(wrapped, adaptation, images_held, profile)
@@ -80,8 +88,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
             path=None,
             kind="batches",
             images=images_held,
-            labels=None if labels_N is None else "given with the batches",
-            labeled_images=0 if labels_N is None else int((labels_N >= 0).sum()),
+            labels=_labelled_by(labels_N, truth),
+            labeled_images=_labeled_images(labels_N, truth),
         ),
         method_part(
             installer.adaptation,
@@ -93,9 +101,13 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         ),
         labels_N,
         classes,
+        truth=truth,
     )
     with installer.undone_on_failure():
-        outcome = adapt_and_measure(installer, held, engine, verify=verify, stages=stages)
+        head = truth.head.fresh() if truth else None
+        outcome = adapt_and_measure(
+            installer, held, engine, verify=verify, stages=stages, head=head
+        )
         record = record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
         if on_harm == "keep" and record.verdict.outcome == "harm":
             wrapped.load_state(entries_of(wrapped, installer.original))
@@ -118,8 +130,10 @@ def profile(
     Raises UsageError, ModelError, TargetError.
     """
     wrapped = EagerModel(model, output=output)
-    held, labels_N = _held(images)
-    _check_classes(count_outputs(wrapped, held[0][:1]), labels_N, None)
+    held, given = _held(images)
+    outputs = first_outputs(wrapped, held[0][:1])
+    labels_N = _class_indices(given, held) if task_of(outputs, "auto") is None else None
+    _check_classes(count_classes(outputs), labels_N, None)
     found, _ = profile_of(wrapped, held, labels_N, Stages())
     return found
 
@@ -142,16 +156,28 @@ def _check_classes(
         )
 
 
-def _held(batches: Iterable[Any]) -> tuple[list[Tensor], NDArray[np.int64] | None]:
-    """All batches, and the labels of all images where every batch brought some."""
+def _labelled_by(labels_N: NDArray[np.int64] | None, truth: Truth | None) -> str | None:
+    if truth is not None:
+        return truth.source
+    return None if labels_N is None else "given with the batches"
+
+
+def _labeled_images(labels_N: NDArray[np.int64] | None, truth: Truth | None) -> int:
+    if truth is not None:
+        return truth.images
+    return 0 if labels_N is None else int((labels_N >= 0).sum())
+
+
+def _held(batches: Iterable[Any]) -> tuple[list[Tensor], list[Any]]:
+    """All batches, and what each brought as labels where every one brought some."""
     images: list[Tensor] = []
-    labels: list[Tensor] = []
+    labels: list[Any] = []
     for number, batch in enumerate(batches):
         found, label = _split(batch, number)
         if len(found):
             images.append(found.detach().clone())  # Some loaders fill one buffer again.
             if label is not None:
-                labels.append(label)
+                labels.append(label.detach().clone() if isinstance(label, Tensor) else label)
     if not images:
         raise TargetError("There are no images to adapt to.", hint="Give at least one batch.")
     if labels and len(labels) < len(images):
@@ -159,11 +185,11 @@ def _held(batches: Iterable[Any]) -> tuple[list[Tensor], NDArray[np.int64] | Non
             f"{len(labels)} of {len(images)} batches have labels.",
             hint="Give labels with every batch (-1 where unknown), or with none.",
         )
-    return images, torch.cat(labels).cpu().numpy().astype(np.int64) if labels else None
+    return images, labels
 
 
-def _split(batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
-    """The images of a batch and, where it has them, one label an image."""
+def _split(batch: Any, number: int) -> tuple[Tensor, Any]:
+    """The images of a batch, and its labels as they are."""
     images: Any = batch
     labels: Any = None
     if isinstance(batch, Mapping):
@@ -177,11 +203,38 @@ def _split(batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
             where=f"type: {type(batch).__name__}",
             hint="Give tensors [n, C, H, W], (images, labels) pairs, or dicts with 'image'.",
         )
-    return images, None if labels is None else _class_indices(labels, len(images), number)
+    return images, labels
 
 
-def _class_indices(labels: Any, n: int, number: int) -> Tensor | None:
+def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | None:
+    """The labels as tensors; None where they are none, or no masks where none were asked for."""
+    try:
+        found = [torch.as_tensor(label) for label in labels]
+    except (TypeError, ValueError, RuntimeError) as error:
+        if asked == "auto":
+            return None
+        raise UsageError(
+            f"The labels are no tensors: {type(labels[0]).__name__}.",
+            hint="Give masks [n, H, W] or numbers [n, D], or leave the labels out.",
+        ) from error
+    if asked == "auto" and task == "segmentation" and any(part.dim() != 3 for part in found):
+        return None
+    return found or None
+
+
+def _class_indices(labels: Sequence[Any], images: Sequence[Tensor]) -> NDArray[np.int64] | None:
     """One class index an image; None for boxes, masks and captions, which accuracy is not of."""
+    found = [
+        _indices_of(label, len(batch), number)
+        for number, (label, batch) in enumerate(zip(labels, images, strict=False))
+    ]
+    known = [part for part in found if part is not None]
+    if not known or len(known) < len(images):
+        return None
+    return torch.cat(known).cpu().numpy().astype(np.int64)
+
+
+def _indices_of(labels: Any, n: int, number: int) -> Tensor | None:
     try:
         found = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError):
@@ -193,6 +246,6 @@ def _class_indices(labels: Any, n: int, number: int) -> Tensor | None:
     if found.is_floating_point() or found.is_complex():
         raise UsageError(
             f"The labels of batch {number} are {found.dtype}, not class indices.",
-            hint="Give integers, or leave the labels out.",
+            hint="Give integers, or leave them out; numbers take task='regression'.",
         )
     return found

@@ -42,7 +42,8 @@ class Seen:
     """What notices go by.
 
     `sample_nCHW` are some of the pictures, spread over all of them, as the model takes them;
-    `before` and `after` have the same images, `images` of them; names are by class index.
+    `before` and `after` have the same images, `images` of them; names are by class index. Maps and
+    several labels are not `one_class_an_image`: most pixels may well be background.
     """
 
     images: int
@@ -52,6 +53,7 @@ class Seen:
     names: Sequence[str] | None
     sample_size: SampleSizePart | None
     sample_nCHW: Tensor | None
+    one_class_an_image: bool = True
 
     @property
     def label_histogram(self) -> list[int]:
@@ -94,6 +96,8 @@ def _single_class(seen: Seen) -> str | None:
         "class for a shift. Add pictures of other classes, or adapt with --method auto and a "
         "source profile, which allows for another mix of classes."
     )
+    if not seen.one_class_an_image:
+        return None
     labels = seen.label_histogram
     if sum(labels) >= _CLASS_IMAGES:
         index, share = _most_frequent(labels)

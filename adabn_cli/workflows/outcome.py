@@ -14,6 +14,7 @@ from adabn_cli.engines import engine
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.observe import observe
 from adabn_cli.errors import ModelError
+from adabn_cli.measures.heads import Head
 from adabn_cli.measures.residual import WorstResidual, residual, worst
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, statistics_of
@@ -59,13 +60,20 @@ class Outcome:
 
 
 def adapt_and_measure(
-    installer: Installer, batches: Batches, engine_name: str, *, verify: bool, stages: Stages
+    installer: Installer,
+    batches: Batches,
+    engine_name: str,
+    *,
+    verify: bool,
+    stages: Stages,
+    head: Head | None = None,
 ) -> Outcome:
     """Adapts the installer's model; it comes back as it was when anything raises.
 
+    A `head` takes the outputs where they are no class scores.
     Raises ModelError where no selected site gave a signal.
     """
-    model, scores_before = installer.model, Scores()
+    model, scores_before = installer.model, Scores(head=head)
     with installer.undone_on_failure():
         with stages.stage("before") as progress:
             before = observe(model, batches, scores_before, progress, installer.measure)

@@ -19,7 +19,7 @@ def plan_of(job: Job) -> dict[str, object]:
         "target": str(target.path),
         "images": job.pictures.images,
         "skipped": len(target.skipped),
-        "labels": job.pictures.labels.source,
+        "labels": job.pictures.labelled_by,
         "size": list(job.preprocessing.size),
         "mean": list(job.preprocessing.mean),
         "std": list(job.preprocessing.std),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from adabn_cli.measures.heads import Head
 from adabn_cli.measures.scores import Scores
 
 _COLUMNS = (
@@ -25,7 +26,13 @@ def write_predictions(
     labels_N: NDArray[np.int64] | None,
     classes: Sequence[str] | None,
 ) -> None:
-    """Writes the rows in the order of `pictures`; no row where the outputs cannot be scored."""
+    """Writes the rows in the order of `pictures`; no row where the outputs cannot be scored.
+
+    Outputs that are no class scores have columns of their own, before and after.
+    """
+    if before.head is not None and after.head is not None:
+        _write_numbers(path, pictures, before.head, after.head)
+        return
 
     def name(index: int) -> str:
         if index < 0:
@@ -47,3 +54,16 @@ def write_predictions(
             for predicted, confidence, entropy in both:
                 values += [name(predicted), f"{confidence:.6f}", f"{entropy:.6f}"]
             writer.writerow([picture, name(label), *values])
+
+
+def _write_numbers(path: Path, pictures: Sequence[str], before: Head, after: Head) -> None:
+    sides = {
+        f"{side}_{name}": column_N
+        for side, head in (("before", before), ("after", after))
+        for name, column_N in head.by_image().items()
+    }
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", *sides])
+        for picture, *numbers in zip(pictures, *sides.values(), strict=True):
+            writer.writerow([picture, *("" if np.isnan(x) else f"{x:.6g}" for x in numbers)])

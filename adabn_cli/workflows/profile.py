@@ -101,7 +101,7 @@ def profile(
         neurons=sum(len(site.moments.pixels.mean_C) for site in found.sites.values()),
         classes=len({label for site in found.sites.values() for label in site.classes}),
         scores=scores_part(scores, pictures.labels_N),
-        warnings=(*opened.notes, *pictures.labels.notes, *([warning] if warning else [])),
+        warnings=(*opened.notes, *pictures.notes, *([warning] if warning else [])),
     )
 
 

@@ -46,7 +46,9 @@ from adabn_cli.workflows.sections import (
     scores_part,
     site_parts,
 )
-from adabn_cli.workflows.verdict import verdict_part
+from adabn_cli.workflows.task_sections import task_part
+from adabn_cli.workflows.truth import Truth
+from adabn_cli.workflows.verdict import Evidence, verdict_part
 
 
 def live_model_part(model: Model) -> ModelPart:
@@ -82,14 +84,14 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
     """A folder of pictures."""
     target = pictures.target
     return TargetPart(
-        path=valid_text(target.path),
+        path=valid_text(str(target.path)),
         kind=target.kind,
         images=pictures.images,
         fingerprint=target.fingerprint,
         skipped=tuple(SkippedPicture(**asdict(picture)) for picture in target.skipped),
         other_files=target.other_files,
         conversions=dict(target.conversions),
-        labels=pictures.labels.source,
+        labels=pictures.labelled_by,
         labeled_images=pictures.labeled_images,
         subsample=dict(target.subsample) if target.subsample else None,
     )
@@ -121,7 +123,7 @@ def held_out_part(pictures: ScoredPictures, before: Scores, after: Scores) -> He
     """The comparison on pictures that were not adapted to."""
     labels_N = pictures.labels_N
     return HeldOutPart(
-        path=valid_text(pictures.target.path),
+        path=valid_text(str(pictures.target.path)),
         images=pictures.images,
         before=scores_part(before, labels_N),
         after=scores_part(after, labels_N),
@@ -163,7 +165,8 @@ class Subject:
     """What a record is about, beside the outcome.
 
     `pictures` are their paths below the target folder, in the order of the batches. `sample_nCHW`
-    are some of the images, spread over all of them, to tell whether they show one scene.
+    are some of the images, spread over all of them, to tell whether they show one scene. `truth` is
+    what outputs that are no class scores were held against.
     """
 
     model: ModelPart
@@ -175,19 +178,24 @@ class Subject:
     warnings: tuple[str, ...] = ()
     pictures: Sequence[str] | None = None
     sample_nCHW: Tensor | None = None
+    truth: Truth | None = None
 
 
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     """The whole record."""
     before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
     change, profile = change_part(before, after, labels_N), outcome.installer.profile
+    task = task_part(before, after, subject.truth) if subject.truth else None
     scores = scores_part(before, labels_N, profile)
     scored = scores_part(after, labels_N, profile)
     sites = site_parts(outcome)
     sample_size = sample_size_part(sites, outcome.installer.images)
     held_out = subject.held_out.change if subject.held_out else None
     images, sample = outcome.installer.images, subject.sample_nCHW
-    seen = Seen(images, scores, scored, labels_N, subject.classes, sample_size, sample)
+    seen = Seen(
+        *(images, scores, scored, labels_N, subject.classes, sample_size, sample),
+        one_class_an_image=task is None,
+    )
     notices = notice_parts(seen)
     one_class = any(notice.kind == "single class" for notice in notices)
     return Record(
@@ -203,6 +211,7 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         before=scores,
         after=scored,
         change=change,
+        task=task,
         classes=class_parts(before, after, labels_N, subject.classes),
         held_out=subject.held_out,
         kl=divergences_part(outcome),
@@ -212,7 +221,7 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         notices=notices,
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
         verdict=verdict_part(
-            scores, scored, change, held_out, outcome.judgement, one_class=one_class
+            Evidence(scores, scored, change, held_out, task, outcome.judgement, one_class)
         ),
         warnings=subject.warnings,
         run=run,

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.batch import Progress
-from adabn_cli.errors import ModelError
+from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
+from adabn_cli.outputs import Outputs
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
+from adabn_cli.workflows.truth import Truth, read_truth, task_of
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,18 @@ class PicturesRequest:
     labels: str = "auto"
     class_map: Path | None = None
     keeping: Keeping | None = None
+    task: str = "auto"
+    masks: Path | None = None
 
 
 @dataclass(frozen=True)
 class ScoredPictures:
-    """Decoded pictures and their labels, for `model`."""
+    """Decoded pictures and their labels, for `model`; a `truth` where it gives no classes."""
 
     model: Model
     target: Target
     labels: Labels
+    truth: Truth | None = None
 
     @property
     def images(self) -> int:
@@ -50,14 +56,31 @@ class ScoredPictures:
         return self.labels.indices_N if self.labels.source is not None else None
 
     @property
+    def head(self) -> Head | None:
+        """Where the model's outputs go if they are no class scores."""
+        return self.truth.head.fresh() if self.truth else None
+
+    @property
+    def labelled_by(self) -> str | None:
+        """Where labels, masks or numbers come from; None without any."""
+        return self.truth.source if self.truth else self.labels.source
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told of the labels."""
+        return self.truth.notes if self.truth else self.labels.notes
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """Class names by index, where they are known."""
+        if self.truth is not None:
+            return self.truth.names
         return self.labels.classes or (tuple(self.model.classes) if self.model.classes else None)
 
     @property
     def labeled_images(self) -> int:
-        """How many of the pictures have a label."""
-        return int((self.labels.indices_N >= 0).sum())
+        """How many of the pictures have a label, a mask or numbers."""
+        return self.truth.images if self.truth else int((self.labels.indices_N >= 0).sum())
 
 
 def open_pictures(
@@ -85,33 +108,46 @@ def open_pictures(
         ),
         progress,
     )
+    outputs = first_outputs(model, target.spread(1))
+    task = task_of(outputs, request.task)
+    if task is None and request.masks is not None:
+        raise UsageError(
+            "--masks are for maps, and the model's outputs are none.", hint="Leave out --masks."
+        )
     labels = read_labels(
         target.pictures,
         LabelRequest(
             folder,
-            request.labels,
+            "none" if task else request.labels,
             model.classes,
-            count_outputs(model, target.spread(1)),
+            count_classes(outputs),
             request.class_map,
         ),
     )
-    return ScoredPictures(model, target, labels)
+    truth = (
+        read_truth(task, target, model, outputs, request.labels, request.masks) if task else None
+    )
+    return ScoredPictures(model, target, labels, truth)
 
 
-def count_outputs(model: Model, first: Tensor) -> int | None:
-    """K of the model's logits [N, K], from one picture; None where its output is of another kind.
+def first_outputs(model: Model, first: Tensor) -> Outputs:
+    """What the model makes of one picture.
 
     Finds out before the long work whether the model takes these pictures at all: raises ModelError
     with the reason where not.
     """
     try:
-        logits = model.forward(first)
+        return model.forward(first)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
             f"The model cannot run on a picture of shape {tuple(first.shape[1:])}.",
             where=f"{type(error).__name__}: {error}".strip().splitlines()[-1],
             hint="Check --img-size, the number of channels in --mean, and --arch.",
         ) from error
-    if logits is None or logits.dim() != 2:
+
+
+def count_classes(outputs: Outputs) -> int | None:
+    """K of logits [N, K]; None where the outputs are of another kind."""
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         return None
-    return max(logits.shape[1], 2)  # One logit decides between two classes.
+    return max(outputs.shape[1], 2)  # One logit decides between two classes.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from adabn_cli.batch import Batches, Progress
+from adabn_cli.measures.heads import Head
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model
 
 
-def score(model: Model, batches: Batches, progress: Progress) -> Scores:
-    """The model's predictions on all batches, in eval mode."""
-    scores = Scores()
+def score(model: Model, batches: Batches, progress: Progress, head: Head | None = None) -> Scores:
+    """The model's predictions on all batches, in eval mode; a head's where they are no classes."""
+    scores = Scores(head=head)
     for index, images in enumerate(batches):
         scores(index, model.forward(images))
         progress(index + 1, len(batches))

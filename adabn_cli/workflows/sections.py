@@ -43,6 +43,7 @@ from adabn_cli.record import (
     SitePart,
 )
 from adabn_cli.workflows.outcome import Outcome
+from adabn_cli.workflows.task_sections import surveyed_part
 
 _Labels = NDArray[np.int64] | None
 
@@ -53,6 +54,8 @@ def scores_part(scores: Scores, labels_N: _Labels, profile: Profile | None = Non
     With a profile of labelled source images also the accuracy that the confidences let expect. Its
     confidences are the source model's; for an adapted model they are taken to hold as well.
     """
+    if scores.head is not None:
+        return surveyed_part(scores.head.survey())
     if not scores.scorable:
         return ScoresPart()
     summary = summarise_confidence(

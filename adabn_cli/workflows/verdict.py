@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from adabn_cli.measures.verdict import FEWEST_IMAGES
-from adabn_cli.record import ChangePart, EstimatePart, ScoresPart, VerdictPart
+from adabn_cli.record import (
+    ChangePart,
+    EstimatePart,
+    FigurePart,
+    ScoresPart,
+    TaskPart,
+    VerdictPart,
+)
 from adabn_cli.workflows.judging import Judgement
 
 
-def verdict_part(
-    before: ScoresPart,
-    after: ScoresPart,
-    change: ChangePart,
-    held_out: ChangePart | None,
-    judgement: Judgement | None,
-    *,
-    one_class: bool,
-) -> VerdictPart:
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict goes by; `one_class`: the target holds a single class, as the notices say."""
+
+    before: ScoresPart
+    after: ScoresPart
+    change: ChangePart
+    held_out: ChangePart | None = None
+    task: TaskPart | None = None
+    judgement: Judgement | None = None
+    one_class: bool = False
+
+
+def verdict_part(evidence: Evidence) -> VerdictPart:
     """The verdict on the adapted model, and what it rests on.
 
     With labels, help or harm is where the paired interval excludes zero. Held-out pictures come
     first: those that were adapted to are scored transductively. The estimate by a profile stands
-    beside them, and is the verdict where there are no labels; of a target of one class, as the
-    notices have it, no estimate says help.
+    beside them, and is the verdict where there are no labels; of a target of one class no estimate
+    says help.
     """
+    held_out, change, task = evidence.held_out, evidence.change, evidence.task
+    judgement = evidence.judgement
     estimate = _estimate_part(judgement)
     if held_out is not None and held_out.interval is not None:
         found = _by_labels(held_out, "held-out labels", "labelled held-out images")
     elif change.interval is not None:
         found = _by_labels(change, "labels", "labelled images that it was adapted to")
+    elif task is not None and task.figures and task.figures[0].interval is not None:
+        found = _by_figure(task, task.figures[0])
+    elif task is not None:
+        found = _by_no_truth(task)
     elif judgement is not None:
-        found = _by_profile(judgement, one_class)
+        found = _by_profile(judgement, evidence.one_class)
     else:
-        found = _by_nothing(before, after)
+        found = _by_nothing(evidence.before, evidence.after)
     return found.model_copy(update={"estimate": estimate})
 
 
@@ -67,6 +86,52 @@ def _by_labels(
         basis=basis,
         sentence=f"{begin}: accuracy {100 * difference:+.1f} points, 95% interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}, {change.n:,} {images}.{end}",
+    )
+
+
+def _by_figure(task: TaskPart, figure: FigurePart) -> VerdictPart:
+    """As by labels, on a figure whose interval is a paired bootstrap."""
+    low, high = figure.interval or (0.0, 0.0)
+    better, worse = (low > 0, high < 0) if figure.unit == "share" else (high < 0, low > 0)
+    outcome: Literal["help", "harm", "cannot tell"] = "cannot tell"
+    begin, end = "Too close to tell", ""
+    if better:
+        outcome, begin = "help", "Adapting helps"
+    elif worse:
+        outcome, begin, end = "harm", "Adapting harms", " Keep the source model."
+    difference = (figure.after or 0.0) - (figure.before or 0.0)
+    if figure.unit == "share":
+        told = f"{100 * difference:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+    else:
+        told = f"{difference:+.3g}, 95% interval {low:+.3g} to {high:+.3g}"
+    return VerdictPart(
+        outcome=outcome,
+        basis="labels",
+        sentence=f"{begin}: {figure.name} {told}, {task.n:,} images with {_TRUTHS[task.task]} that "
+        f"it was adapted to.{end}",
+    )
+
+
+_TRUTHS = {
+    "segmentation": "masks",
+    "multi-label": "labels",
+    "regression": "numbers",
+    "detection": "boxes",
+}
+
+
+def _by_no_truth(task: TaskPart) -> VerdictPart:
+    means = {
+        "segmentation": "--masks DIR tells.",
+        "multi-label": "--labels FILE tells.",
+        "regression": "--labels FILE tells.",
+        "detection": "Hold both models against annotated boxes.",
+    }
+    return VerdictPart(
+        outcome="cannot tell",
+        basis="none",
+        sentence=f"No {_TRUTHS[task.task]}: Whether adapting helped cannot be told from this run. "
+        f"{means[task.task]}",
     )
 
 

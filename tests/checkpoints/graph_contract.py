@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation import Adaptation, Installer
-from adabn_cli.checkpoints.eager import EagerModel, pick_logits
+from adabn_cli.checkpoints.eager import EagerModel, pick_outputs
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.engines import exact
 from adabn_cli.fingerprint import fingerprint
@@ -122,7 +122,7 @@ def require_contract(
     assert torch.equal(torch.cat([again.forward(half) for half in halves]), outputs)  # type: ignore[misc]
     with silence(), torch.no_grad():
         run = deployed(saved)
-        given = [pick_logits(run(half), None) for half in halves]
+        given = [pick_outputs(run(half), None) for half in halves]
     assert torch.equal(torch.cat(given), outputs)  # type: ignore[arg-type]
     again.load_state({s.keys[role]: before[s.name, role] for s in live.sites for role in s.keys})
     again.save(tmp_path / "back")

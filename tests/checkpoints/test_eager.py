@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 import adabn_cli
 from adabn_cli.checkpoints import suspension
-from adabn_cli.checkpoints.eager import EagerModel, pick_logits
+from adabn_cli.checkpoints.eager import EagerModel, pick_outputs
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.fingerprint import fingerprint
+from adabn_cli.outputs import Boxes
 
 
 def net() -> nn.Module:
@@ -297,17 +298,31 @@ X = torch.zeros(2, 3)
     ],
 )
 def test_logits_are_picked(outputs: object, key: str | None) -> None:
-    assert pick_logits(outputs, key) is not None
-    assert torch.equal(pick_logits(outputs, key), X)
+    assert pick_outputs(outputs, key) is not None
+    assert torch.equal(pick_outputs(outputs, key), X)
 
 
-def test_a_detectors_boxes_are_no_logits() -> None:
-    assert pick_logits([{"boxes": X}], None) is None
+def test_a_detectors_boxes_are_told_by_labels_and_scores() -> None:
+    def found(labels: list[int], scores: list[float]) -> dict[str, torch.Tensor]:
+        n = len(labels)
+        return {
+            "boxes": torch.zeros(n, 4),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+            "scores": torch.tensor(scores),
+        }
+
+    boxes = pick_outputs([found([3, 1], [0.9, 0.2]), found([], []), found([2], [0.5])], None)
+    assert isinstance(boxes, Boxes)
+    assert boxes.images == 3
+    assert boxes.image_D.tolist() == [0, 0, 2]
+    assert boxes.class_D.tolist() == [3, 1, 2]
+    assert boxes.scores_D.tolist() == pytest.approx([0.9, 0.2, 0.5])
+    assert pick_outputs([{"boxes": X}], None) is None
 
 
 def test_an_output_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(UsageError) as raised:
-        pick_logits({"scores": X, "boxes": X}, "logits")
+        pick_outputs({"scores": X, "boxes": X}, "logits")
     assert "scores, boxes" in raised.value.hint
 
 
@@ -450,15 +465,15 @@ def test_a_layer_under_two_names_keeps_one_fingerprint(images: Tensor) -> None:
 
 
 def test_outputs_that_are_no_class_scores_are_said_to_be(images: Tensor) -> None:
-    class Maps(nn.Module):
+    class Rows(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.bn = nn.BatchNorm2d(3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.bn(x)
+            return self.bn(x).mean(1)
 
-    record = adabn_cli.adapt(Maps(), [(images, torch.zeros(10, dtype=torch.long))])
+    record = adabn_cli.adapt(Rows(), [(images, torch.zeros(10, dtype=torch.long))])
     assert record.before.n == 0
     assert "no class scores" in record.verdict.sentence
 

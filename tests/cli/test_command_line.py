@@ -17,13 +17,13 @@ _SCORED = (
     "--class-map --batch-size --workers --max-images --max-bad --seed --json --quiet"
 )
 _OPTIONS = {
-    "adapt": f"{_SCORED} --target --eval --engine --method --on-harm --profile --source --layers "
+    "adapt": f"{_SCORED} --task --masks --target --eval --engine --method --on-harm --profile --source --layers "
     "--prior --alpha --verify --out --force --dry-run --memory --spill-dir",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
     "inspect": f"{_MODEL} --json",
-    "evaluate": f"{_SCORED} --data --pack",
+    "evaluate": f"{_SCORED} --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",
     "apply": f"{_MODEL} --out --revert --force --json --quiet",
     "demo": "--json --quiet --debug",

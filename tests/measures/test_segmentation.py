@@ -7,7 +7,9 @@ from scipy.stats import entropy
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
-from adabn_cli.measures.segmentation import Confusion, confusion, entropy_maps
+from adabn_cli.errors import ModelError
+from adabn_cli.measures.heads import compared, measured
+from adabn_cli.measures.segmentation import Confusion, Maps, confusion, entropy_maps
 
 
 def maps(seed: int, K: int, n: int = 6) -> tuple[Tensor, Tensor]:
@@ -99,3 +101,75 @@ def test_entropy_maps_agree_with_scipy() -> None:
     np.testing.assert_allclose(entropy_maps(logits * 1).numpy(), expected, atol=1e-12)
     sure = torch.tensor([800.0, -800.0, 0.0]).view(1, 3, 1, 1)
     assert entropy_maps(sure).item() == 0
+
+
+def head(logits: Tensor, masks: Tensor | None) -> Maps:
+    parts = torch.arange(len(logits)).split(2)
+    filled = Maps(None if masks is None else lambda index: masks[parts[index]])
+    for index, rows in enumerate(parts):
+        filled(index, logits[rows])
+    return filled
+
+
+@pytest.mark.parametrize("K", [2, 5])
+def test_figures_of_a_head_are_those_of_one_confusion_matrix(K: int) -> None:
+    logits, masks = maps(0, K)
+    whole, found = confusion(logits, masks), measured(head(logits, masks))
+    assert found["mean_iou"] == pytest.approx(whole.mean_iou, abs=1e-12)
+    assert found["pixel_accuracy"] == pytest.approx(whole.pixel_accuracy, abs=1e-12)
+    counts, iou = head(logits, masks).by_class()
+    np.testing.assert_allclose(iou, whole.iou_K)
+    assert counts.tolist() == [6] * K
+
+
+def test_probabilities_are_not_taken_for_logits() -> None:
+    logits, masks = maps(3, 4)
+    by_logits, by_shares = head(logits, masks), head(logits.softmax(1), masks)
+    assert measured(by_logits) == measured(by_shares)
+    for a, b in zip(
+        (by_logits.survey().confidence_N, by_logits.survey().entropy_N),
+        (by_shares.survey().confidence_N, by_shares.survey().entropy_N),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    single = (logits[:, 1:2] - logits[:, :1]).sigmoid()
+    two = masks.clamp(max=1)
+    assert measured(head(single, two)) == measured(head(single.logit(), two))
+
+
+def test_small_maps_are_brought_to_their_masks_size() -> None:
+    logits, masks = maps(4, 3)
+    large = torch.nn.functional.interpolate(logits, size=(18, 14), mode="bilinear")
+    twice = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    expected = confusion(large, twice).mean_iou
+    assert measured(head(logits, twice))["mean_iou"] == pytest.approx(expected)
+
+
+def test_an_image_of_weight_2_counts_as_two_images() -> None:
+    logits, masks = maps(5, 4)
+    rows = torch.tensor([0, 0, 2, 5, 5])
+    weights = np.array([[2.0, 0, 1, 0, 0, 2]])
+    found = head(logits, masks).figures(weights)
+    expected = confusion(logits[rows], masks[rows])
+    assert found["mean_iou"][0] == pytest.approx(expected.mean_iou)
+    assert found["pixel_accuracy"][0] == pytest.approx(expected.pixel_accuracy)
+
+
+def test_the_same_maps_differ_by_nothing() -> None:
+    logits, masks = maps(6, 3)
+    for figure in compared(head(logits, masks), head(logits, masks)):
+        assert figure.interval == (0, 0)
+
+
+def test_a_map_of_nan_is_counted_and_takes_no_part_in_the_means() -> None:
+    logits, _ = maps(7, 3)
+    logits[1] = torch.nan
+    found = head(logits, None).survey()
+    assert found.not_finite == 1
+    assert np.isnan(found.confidence_N).tolist() == [False, True, False, False, False, False]
+    assert found.predicted_K.sum() == 5 * 9 * 7
+
+
+def test_class_scores_are_no_maps() -> None:
+    with pytest.raises(ModelError, match="no maps"):
+        Maps()(0, torch.zeros(1, 3))

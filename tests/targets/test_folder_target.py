@@ -222,8 +222,7 @@ def test_conversions_and_sizes_are_told(folder):
     picture(folder / "l.png", 1, (9, 8), "L")
     target = opened(folder)
     assert target.conversions == {"CMYK to gray": 1, "RGB to gray": 10}
-    assert target.smallest_size == (9, 8)
-    assert target.largest_size == (30, 40)
+    assert (min(target.sizes), max(target.sizes)) == ((9, 8), (30, 40))
 
 
 def test_a_draw_is_repeatable_sorted_and_without_repetition(folder):
@@ -375,7 +374,7 @@ def test_real_digits_are_decoded_once_in_seconds_and_equal_on_every_pass(shared_
     target = opened(digits, preprocessing, workers=4, batch_size=200)
     assert time.process_time() - started < 6  # About 1.5 where nothing else runs.
     assert (len(target.pictures), target.skipped, target.conversions) == (1797, (), {})
-    assert target.smallest_size == target.largest_size == (8, 8)
+    assert set(target.sizes) == {(8, 8)}
     assert_same(target, target)
     assert_same(target, opened(digits, preprocessing, workers=1, batch_size=200))
 

@@ -13,11 +13,13 @@ from adabn_cli.record import (
     ChangePart,
     DivergencesPart,
     EstimatePart,
+    FigurePart,
     HeldOutPart,
     Record,
     ResidualPart,
     ScoresPart,
     SkippedPicture,
+    TaskPart,
     VerdictPart,
 )
 from adabn_cli.workflows.gate_measures import MEASURES
@@ -32,6 +34,15 @@ _CASES = [
     ("held_out_accuracy_after<0.8", "held_out_accuracy_after<.99", {"held_out": None}),
     ("held_out_accuracy_drop>0pp", "held_out_accuracy_drop>-99pp", {"held_out": None}),
     ("class_drop>5pp", "class_drop>-1pp", _NO_LABELS),
+    ("mean_iou_before<0.1", "mean_iou_before<0.9", {"task": None}),
+    ("mean_iou_after<0.1", "mean_iou_after<0.9", {"task": None}),
+    ("mean_iou_drop>1pp", "mean_iou_drop>-50pp", {"task": None}),
+    ("pixel_accuracy_after<10%", "pixel_accuracy_after<99%", {"task": None}),
+    ("pixel_accuracy_drop>1pp", "pixel_accuracy_drop>-50pp", {"task": None}),
+    ("mean_average_precision_after<0.1", "mean_average_precision_after<0.9", {"task": None}),
+    ("mean_average_precision_drop>1pp", "mean_average_precision_drop>-50pp", {"task": None}),
+    ("mean_absolute_error_after>9", "mean_absolute_error_after>0.1", {"task": None}),
+    ("mean_absolute_error_rise>1", "mean_absolute_error_rise>-1", {"task": None}),
     ("estimated_gain<0pp", "estimated_gain<50pp", {"verdict": None}),
     ("ece_after>10%", "ece_after>1%", _NO_LABELS),
     ("confidence_mean_after<0.5", "confidence_mean_after>0.5", {"after": ScoresPart()}),
@@ -67,8 +78,19 @@ def whole(record: Record) -> Record:
         after=record.after,
         change=record.change,
     )
+    shares = ("mean IoU", "pixel accuracy", "mean average precision")
+    figures = [
+        FigurePart(name=name, unit="share", before=0.5, after=0.7, interval=(0.15, 0.25))
+        for name in shares
+    ]
+    error = FigurePart(
+        name="mean absolute error", unit="error", before=0.7, after=0.5, interval=(-0.25, -0.15)
+    )
+    # No model has all of these; gates go by their names.
+    task = TaskPart(task="segmentation", truth="masks", n=1797, figures=(*figures, error))
     return record.model_copy(
         update={
+            "task": task,
             "after": record.after.model_copy(update={"calibration": calibration}),
             "verdict": record.verdict.model_copy(update={"estimate": estimate}),
             "held_out": held_out,

@@ -1,0 +1,143 @@
+"""Masks of pictures: which class every pixel is of, from files that are called like the pictures.
+
+Knows no model. Shapes: N pictures of [H, W] pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from adabn_cli.errors import TargetError
+from adabn_cli.model import Preprocessing
+from adabn_cli.outputs import IGNORED
+from adabn_cli.printable import first_few, one_line
+from adabn_cli.targets.framing import Pixels, frame
+from adabn_cli.targets.listing import list_pictures
+from adabn_cli.targets.pixel_store import Keeping, PixelStore, StoredPixels
+
+_INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B", "I;16L"})
+_HINT = (
+    "A mask is a PNG, gray or palette, of class indices, 255 where unknown, called "
+    "like its picture: --masks masks for photos/a/1.jpg and masks/a/1.png."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadMasks:
+    """Masks as bytes [N, H, W, 1], framed as their pictures are; IGNORED where there is none.
+
+    `found` is how many pictures have one; `values` are all that occur.
+    """
+
+    pixels_NHWC: StoredPixels = field(repr=False)
+    found: int
+    values: frozenset[int]
+    notes: tuple[str, ...]
+
+
+def read_masks(
+    folder: Path,
+    pictures: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    preprocessing: Preprocessing,
+    keeping: Keeping | None = None,
+) -> ReadMasks:
+    """The masks of pictures of these sizes (height, width), resized to the nearest pixel.
+
+    Raises TargetError where no picture has one, and for one that cannot be read, has not its
+    picture's proportions, or holds colours in place of class indices.
+    """
+    files = _files(folder)
+    framing = replace(preprocessing, interpolation="nearest")
+    missing, values = [], set[int]()
+    with PixelStore(len(pictures), (*framing.size, 1), keeping) as store:
+        for picture, size in zip(pictures, sizes, strict=True):
+            file = _file_of(picture, files)
+            if file is None:
+                missing.append(picture)
+                store.append(np.full((*framing.size, 1), IGNORED, np.uint8))
+                continue
+            mask_HWC = np.ascontiguousarray(frame(_read(file, picture, size), framing))
+            values.update(np.flatnonzero(np.bincount(mask_HWC.ravel())).tolist())
+            store.append(mask_HWC)
+        pixels_NHWC = store.pixels()
+    if len(missing) == len(pictures):
+        raise TargetError(
+            f"No picture has a mask, {one_line(pictures[0])} among them.",
+            where=str(folder),
+            hint=_HINT,
+        )
+    notes = (f"{len(missing)} of {len(pictures)} pictures have no mask: {first_few(missing)}",)
+    return ReadMasks(
+        pixels_NHWC, len(pictures) - len(missing), frozenset(values), notes if missing else ()
+    )
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Files below the folder, by their path without suffix and by their name without it."""
+    try:
+        listing = list_pictures(folder)
+    except OSError as error:
+        raise TargetError(
+            f"The folder of masks cannot be read: {error.strerror}.", where=str(folder), hint=_HINT
+        ) from error
+    found: dict[str, list[Path]] = {}
+    for mask in listing.pictures:
+        path = PurePosixPath(mask.name)
+        for name in {str(path.with_suffix("")), path.stem}:
+            found.setdefault(name, []).append(mask.file)
+    return found
+
+
+def _file_of(picture: str, files: Mapping[str, list[Path]]) -> Path | None:
+    """The mask of the same path, or else the only one of the same name; both without suffix."""
+    path = PurePosixPath(picture)
+    for name in (str(path.with_suffix("")), path.stem):
+        found = files.get(name, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise TargetError(
+                f"Several masks belong to {one_line(picture)}: {first_few(map(str, found))}.",
+                hint="Keep masks in folders as the pictures are, one for each.",
+            )
+    return None
+
+
+def _read(file: Path, picture: str, size: tuple[int, int]) -> Pixels:
+    """A mask's class indices, [H, W, 1]."""
+    try:
+        with Image.open(file) as mask:
+            mask.load()
+            mode, values = mask.mode, np.asarray(mask)
+    except Exception as error:  # Decoders meet hostile bytes with anything.
+        raise TargetError(
+            f"The mask of {one_line(picture)} cannot be read: {one_line(str(error))}.",
+            where=str(file),
+            hint=_HINT,
+        ) from error
+    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        mode, values = "L", values[..., 0]  # Gray that was saved as RGB.
+    problem = None
+    if mode not in _INDEX_MODES:
+        problem = f"holds colours ({mode}), not class indices"
+    elif values.min() < 0 or values.max() > IGNORED:
+        problem = f"holds values up to {values.max()}; classes are 0 to 254, and 255 is unknown"
+    elif not _same_shape(values.shape[:2], size):
+        problem = "has {1} x {0} pixels, the picture {3} x {2}".format(*values.shape[:2], *size)
+    if problem:
+        raise TargetError(
+            f"The mask of {one_line(picture)} {problem}.", where=str(file), hint=_HINT
+        )
+    return values.astype(np.uint8)[..., None]
+
+
+def _same_shape(mask: tuple[int, ...], picture: tuple[int, int]) -> bool:
+    """Whether both have the same proportions, up to a pixel of the smaller one."""
+    (h, w), (height, width) = mask, picture
+    return abs(h * width - w * height) <= max(height, width, h, w)
