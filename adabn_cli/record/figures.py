@@ -56,6 +56,16 @@ class ScoresPart(Part):
     n: int = 0
 
 
+FigureName = Literal[
+    "mean IoU",
+    "pixel accuracy",
+    "mean average precision",
+    "mean absolute error",
+    "root mean square error",
+    "boxes a picture",
+]
+
+
 class FigurePart(Part):
     """A figure of a task. `unit` "share": a fraction, of which more is better; "error": less is.
 
@@ -63,7 +73,7 @@ class FigurePart(Part):
     "count" is held against nothing. Of a single scoring there is no `before`.
     """
 
-    name: str
+    name: FigureName
     unit: Literal["share", "error", "count"]
     before: Finite = None
     after: Finite = None

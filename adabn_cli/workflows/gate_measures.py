@@ -16,7 +16,14 @@ from adabn_cli.measures.intervals import (
     rescaled_interval,
     wilson_interval,
 )
-from adabn_cli.record import ChangePart, ClassPart, HeldOutPart, Record, ScoresPart
+from adabn_cli.record import (
+    ChangePart,
+    ClassPart,
+    FigureName,
+    HeldOutPart,
+    Record,
+    ScoresPart,
+)
 
 #: A class with fewer labelled images is no evidence, as in its McNemar test.
 _MIN_CLASS_IMAGES = 30
@@ -77,7 +84,7 @@ def _held_out(read: Callable[[HeldOutPart], Reading]) -> Callable[[Record], Read
 
 
 def _figure(
-    name: str, side: Literal["before", "after", "drop", "rise"]
+    name: FigureName, side: Literal["before", "after", "drop", "rise"]
 ) -> Callable[[Record], Reading]:
     """A figure of a task, or how much worse it has become."""
 

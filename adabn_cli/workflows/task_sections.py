@@ -11,7 +11,7 @@ from adabn_cli.measures.confidence import confidence_histogram
 from adabn_cli.measures.effective_classes import effective_classes
 from adabn_cli.measures.heads import ERRORS, Head, Surveyed, compared, measured
 from adabn_cli.measures.scores import Scores
-from adabn_cli.record import ClassFigurePart, FigurePart, ScoresPart, TaskPart
+from adabn_cli.record import ClassFigurePart, FigureName, FigurePart, ScoresPart, TaskPart
 from adabn_cli.workflows.truth import Truth
 
 
@@ -32,7 +32,7 @@ def surveyed_part(found: Surveyed) -> ScoresPart:
 
 
 #: What figures are called for people.
-_FIGURES = {
+_FIGURES: dict[str, FigureName] = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_average_precision": "mean average precision",

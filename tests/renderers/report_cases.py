@@ -16,10 +16,12 @@ from adabn_cli.record import (
     BrokenPicturePart,
     CalibrationPart,
     ChangePart,
+    ClassFigurePart,
     ClassPart,
     DivergencesPart,
     EstimatedAccuracyPart,
     EstimatePart,
+    FigurePart,
     GatePart,
     HeldOutPart,
     NoticePart,
@@ -31,6 +33,7 @@ from adabn_cli.record import (
     ShiftPart,
     SitePart,
     SkippedPicture,
+    TaskPart,
     VerdictPart,
 )
 
@@ -289,6 +292,28 @@ def noticed(record: Record) -> Record:
     )
 
 
+def segmented(record: Record) -> Record:
+    """A model that gives maps, held against masks."""
+    record = unlabelled(whole(record))
+    figures = (
+        FigurePart(name="mean IoU", unit="share", before=0.31, after=0.52, interval=(0.19, 0.23)),
+        FigurePart(
+            name="pixel accuracy", unit="share", before=0.8, after=0.9, interval=(0.09, 0.11)
+        ),
+    )
+    classes = tuple(
+        ClassFigurePart(name=name, n=n, before=before, after=after)
+        for name, n, before, after in (("road", 1797, 0.9, 0.95), ("sign", 20, 0.0, None))
+    )
+    task = TaskPart(
+        task="segmentation", truth="masks from masks", n=1797, figures=figures, classes=classes
+    )
+    verdict = VerdictPart(
+        outcome="help", basis="labels", sentence="Adapting helps: mean IoU +21.0 points."
+    )
+    return record.model_copy(update={"task": task, "verdict": verdict})
+
+
 def hostile(record: Record) -> Record:
     """Names that try to be something else, wherever a name may stand."""
     record = whole(record)
@@ -315,6 +340,13 @@ def hostile(record: Record) -> Record:
             "sites": (site, *record.sites[1:]),
             "residual": ResidualPart(max_mean=1e-8, max_log_variance=1e-7, site=HOSTILE),
             "sample_size": record.sample_size.model_copy(update={"site": HOSTILE}),
+            "task": TaskPart(
+                task="segmentation",
+                truth=HOSTILE,
+                n=3,
+                figures=(FigurePart(name="mean IoU", unit="share", before=0.1, after=0.2),),
+                classes=(ClassFigurePart(name=HOSTILE, n=3, before=0.1, after=0.2),),
+            ),
             "broken": tuple(
                 part.model_copy(update={"path": HOSTILE, "label": HOSTILE, "predicted": "עברית"})
                 for part in record.broken
@@ -385,5 +417,6 @@ CASES = {
     "noticed": noticed,
     "whole": whole,
     "estimated": estimated,
+    "segmented": segmented,
     "hostile": hostile,
 }
