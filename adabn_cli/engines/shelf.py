@@ -188,6 +188,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._shelf, self._tray, self._on_operator = shelf, tray, on_operator
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here. Torch would import its compiler first, which takes 1.2 s."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
