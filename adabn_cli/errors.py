@@ -6,12 +6,15 @@
     │   ├── ModelError        3   the model cannot be opened or adapted
     │   │   └── UnsafeError   3   loading it would run code
     │   └── TargetError       3   no picture, or labels that do not match
-    └── CannotTellError       4   a gate that cannot be evaluated
+    ├── CannotTellError       4   a gate that cannot be evaluated
+    └── StoppedError   130, 143   a run was stopped; what it has measured is kept
 
 Exit code 1 belongs to gates that failed and is not an error; 70 is whatever is not in this tree.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class AdabnError(Exception):
@@ -60,3 +63,17 @@ class CannotTellError(AdabnError):
     """A question that the data cannot answer: no labels, no baseline, too few images."""
 
     exit_code = 4
+
+
+class StoppedError(AdabnError):
+    """A run was stopped from outside, by Ctrl-C (130) or a signal to end (143); it can go on.
+
+    `folder` is the run's.
+    """
+
+    def __init__(self, folder: Path, exit_code: int) -> None:
+        super().__init__(
+            "Interrupted; what was measured is kept.",
+            hint=f"Give the same command with --resume {folder} to go on.",
+        )
+        self.folder, self.exit_code = folder, exit_code

@@ -38,6 +38,27 @@ def fingerprint(model: Model) -> Fingerprint:
     return Fingerprint(sites.hexdigest(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
 
 
+def learned_values(model: Model) -> frozenset[str]:
+    """A short hash of the values of every learned tensor, blind to names, shapes and transposing.
+
+    Exporters add constants to a network, drop what its forward does not need, and let equal tensors
+    share one; with these the others are still known to be the same.
+    """
+    state = model.state()
+    statistics = {state[key].data_ptr() for site in model.sites for key in site.keys.values()}
+    return frozenset(
+        values_digest(tensor)
+        for tensor in state.values()
+        if tensor.data_ptr() not in statistics and tensor.is_floating_point()
+    )
+
+
+def values_digest(tensor: Tensor) -> str:
+    """16 hex digits for a tensor's values as float32; a matrix and its transpose have the same."""
+    forms = (tensor, tensor.mT) if tensor.dim() == 2 else (tensor,)
+    return min(_hash_of_values(form) for form in forms)[:16]
+
+
 def statistics_digest(model: Model) -> str:
     """A hash of the statistics that the model stores, which `fingerprint` leaves out."""
     state = model.state()
@@ -50,7 +71,10 @@ def statistics_digest(model: Model) -> str:
 
 
 def _digest(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) + ":" + _hash_of_values(tensor)
+
+
+def _hash_of_values(tensor: Tensor) -> str:
     # float32 holds every float16 and bfloat16, so a halved checkpoint is compared by its values.
     values = tensor.detach().to("cpu", torch.float32).contiguous()
-    shape = "x".join(str(size) for size in values.shape)
-    return shape + ":" + hashlib.sha256(values.numpy().tobytes()).hexdigest()
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()

@@ -88,16 +88,20 @@ def attribute_of(node: NodeProto, name: str) -> AttributeProto | None:
 
 @dataclass
 class Graph:
-    """A graph with its constants looked up. `nodes` are all nodes, those in bodies last."""
+    """A graph with its constants looked up. `nodes` are all nodes, those in bodies last.
+
+    `given` names an input that is fed whatever default the file has for it.
+    """
 
     proto: GraphProto
+    given: str | None = None
     nodes: list[NodeProto] = field(init=False)
     tensors: dict[str, TensorProto] = field(init=False)
     constant_nodes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.nodes = list(all_nodes(self.proto))
-        self.tensors = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.tensors = {x.name: x for x in self.proto.initializer if x.name != self.given}
         self._roots = {name: name for name in self.tensors}
         constants = set()
         for node in self.proto.node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Graph, is_op
-from adabn_cli.errors import ModelError
+from adabn_cli.checkpoints.onnx_stages import Stage
+from adabn_cli.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -53,24 +54,35 @@ class ImageInput:
             yield np.ascontiguousarray(piece), rows
 
 
-def image_input(graph: Graph) -> ImageInput:
-    """The one input that has to be given. Raises ModelError where that cannot be a picture."""
+def image_input(graph: Graph, name: str | None) -> ImageInput:
+    """The named input, or the one that has to be given.
+
+    Raises UsageError for a name that no input has, ModelError where that cannot be a picture or
+    none is named and there are several.
+    """
     from onnx import helper
 
     inputs = [item for item in graph.proto.input if item.name not in graph.tensors]
+    if name is not None:
+        inputs = [item for item in inputs if item.name == name]
+        if not inputs:
+            raise UsageError(
+                f"--input {name}: The graph has no input of that name.",
+                hint=f"It has: {listed(graph)}.",
+            )
     if len(inputs) != 1:
         raise ModelError(
-            f"The graph has {len(inputs)} inputs to be given, not one: "
-            f"{', '.join(item.name for item in inputs)}.",
-            hint="Export it with everything but the picture as a constant.",
+            f"The graph has {len(inputs)} inputs to be given, not one: {listed(graph)}.",
+            hint="Name the one that takes pictures: --input NAME. Or export it with everything but "
+            "the picture as a constant.",
         )
     kind = inputs[0].type.tensor_type
     sizes = [item.dim_value if item.dim_value > 0 else None for item in kind.shape.dim]
     sizes = sizes if kind.HasField("shape") else [None] * 4
     if kind.elem_type not in FLOATS or len(sizes) != 4:
-        name = helper.tensor_dtype_to_string(kind.elem_type).removeprefix("TensorProto.")
         raise ModelError(
-            f"The graph's input is no batch of pictures: {len(sizes)} dimensions of {name}.",
+            f"The graph's input is no batch of pictures: {len(sizes)} dimensions of "
+            f"{_dtype_name(kind.elem_type)}.",
             where=inputs[0].name,
             hint="Export it with an input [N, C, H, W] of floating values.",
         )
@@ -84,6 +96,35 @@ def image_input(graph: Graph) -> ImageInput:
         (size[0], size[1]),
         channels_last,
     )
+
+
+def listed(graph: Graph) -> str:
+    """The inputs that have to be given, each with its type and sizes."""
+    told = []
+    for item in graph.proto.input:
+        if item.name not in graph.tensors:
+            kind = item.type.tensor_type
+            sizes = [str(x.dim_value or x.dim_param or "?") for x in kind.shape.dim]
+            told.append(f"{item.name} ({_dtype_name(kind.elem_type)} [{', '.join(sizes)}])")
+    return ", ".join(told)
+
+
+def require_no_other_input(graph: Graph, image: str, stages: Sequence[Stage]) -> None:
+    """Raises ModelError where what is run needs an input beside the picture that has no default."""
+    others = {item.name for item in graph.proto.input} - graph.tensors.keys() - {image}
+    if needed := sorted(others & {name for stage in stages for name in stage.takes}):
+        raise ModelError(
+            f"The graph needs more than pictures: {', '.join(needed)} has to be given too.",
+            where=f"its inputs: {listed(graph)}",
+            hint="Export it with everything but the picture as a constant, or choose an --output "
+            "that needs the picture alone.",
+        )
+
+
+def _dtype_name(elem_type: int) -> str:
+    from onnx import helper
+
+    return str(helper.tensor_dtype_to_string(elem_type)).removeprefix("TensorProto.")
 
 
 def _first_channels(graph: Graph) -> int | None:

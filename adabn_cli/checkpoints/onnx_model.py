@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adabn_cli.checkpoints.folded_layers import Reference
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.checkpoints.onnx_file import OnnxFile, as_message, as_torch
 from adabn_cli.checkpoints.onnx_graph import Graph, attribute_of, is_op
-from adabn_cli.checkpoints.onnx_input import image_input
+from adabn_cli.checkpoints.onnx_input import image_input, require_no_other_input
+from adabn_cli.checkpoints.onnx_reference import with_reference
 from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
-from adabn_cli.checkpoints.onnx_sites import GraphSite, lay_out, output_axis
+from adabn_cli.checkpoints.onnx_sites import GraphSite, groups_of, lay_out, output_axis
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended, to_the_end
@@ -37,7 +39,9 @@ _LOGITS_NAMES = ("logits", "out", "output", "pred", "preds")
 class OnnxModel:
     """A graph read from a file. Statistics are fed to its sessions, which are made once.
 
-    `output` is the name or the number of the output that is the logits.
+    `output` is the name or the number of the output that is the logits, `input_name` the input that
+    takes pictures where there are several. With a `reference` its sites are the layers that a
+    normalizer of the unfolded checkpoint is folded into.
     """
 
     def __init__(
@@ -47,12 +51,17 @@ class OnnxModel:
         *,
         output: str | None = None,
         device: torch.device | None = None,
+        input_name: str | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
         require_onnxruntime(self._device)
         self._file = file
-        self._graph = Graph(file.proto.graph)
-        layout = lay_out(self._graph)
+        self._graph = Graph(file.proto.graph, given=input_name)
+        layout, self.notes = lay_out(self._graph), tuple[str, ...]()
+        if reference is not None:
+            layout, note = with_reference(layout, self._graph, reference)
+            self.notes = (note,)
         self._entries = layout.entries
         self._graph_sites = {found.site.name: found for found in layout.sites}
         self.sites: Sequence[Site] = [found.site for found in layout.sites]
@@ -61,7 +70,7 @@ class OnnxModel:
         self.architecture_source = metadata.architecture_source or "the file itself"
         self.preprocessing: Preprocessing | None = metadata.preprocessing
         self.classes: Sequence[str] | None = metadata.classes
-        self._input = image_input(self._graph)
+        self._input = image_input(self._graph, input_name)
         self.input_channels = self._input.channels
         self._changed: set[str] = set()
         self._fed_dtypes: dict[str, np.dtype[Any]] = {}
@@ -71,6 +80,7 @@ class OnnxModel:
         nodes, constants = self._nodes(), self._constants()
         stops = self._stops(_pick_output([x.name for x in file.proto.graph.output], output))
         self._stages = plan(nodes, self._input.name, constants, stops)
+        require_no_other_input(self._graph, self._input.name, self._stages)
         self._sessions = Sessions(file.proto, self._stored, self._fed, self._device)
 
     @property
@@ -283,7 +293,7 @@ def _activation(site: Site, pieces: Sequence[_Piece], name: str) -> Tensor:
 
 
 def _at_output(found: GraphSite) -> bool:
-    return found.site.kind == "affine"
+    return "weight" in found.inputs
 
 
 def _pick_output(names: Sequence[str], choice: str | None) -> str:
@@ -308,7 +318,6 @@ def _scaled(node: NodeProto, weight: Tensor, scale_C: Tensor) -> Tensor:
         shape[axis] = -1
         return wide * scale_C.reshape(shape)
     # [in, out / groups, *]: the inputs of a group lead to the outputs of that group.
-    group = attribute_of(node, "group")
-    grouped = wide.reshape(1 if group is None else group.i, -1, *wide.shape[1:])
+    grouped = wide.reshape(groups_of(node), -1, *wide.shape[1:])
     scale = scale_C.reshape(len(grouped), 1, -1, *[1] * (wide.dim() - 2))
     return (grouped * scale).reshape(wide.shape)

@@ -104,7 +104,10 @@ def lay_out(graph: Graph) -> Layout:
     if not candidates:
         candidates, others = _layers(graph)
         if candidates and not fixed:
-            reason = f"is not in the graph: exporters fold it into the layers; {KEEP_NODES}"
+            reason = (
+                f"is not in the graph: exporters fold it into the layers; {KEEP_NODES}; or give "
+                "the checkpoint that was exported: --reference FILE"
+            )
             fixed.append(FixedLayer("BatchNormalization", "ONNX", reason))
         fixed += others
     else:
@@ -242,10 +245,7 @@ def output_channels(graph: Graph, node: NodeProto) -> int | None:
     if weight is None or bias is None or {weight.data_type, bias.data_type} - set(FLOATS):
         return None
     axis = output_axis(node)
-    group = attribute_of(node, "group")
-    channels = weight.dims[axis]
-    if is_op(node, "ConvTranspose") and group is not None:
-        channels *= group.i
+    channels = weight.dims[axis] * (groups_of(node) if is_op(node, "ConvTranspose") else 1)
     values = 1
     for size in bias.dims:
         values *= size
@@ -258,6 +258,12 @@ def output_axis(node: NodeProto) -> int:
         transposed = attribute_of(node, "transB")
         return 0 if transposed is not None and transposed.i else 1
     return 1 if is_op(node, "ConvTranspose") else 0
+
+
+def groups_of(node: NodeProto) -> int:
+    """How many groups a convolution works in."""
+    group = attribute_of(node, "group")
+    return 1 if group is None else int(group.i)
 
 
 def _label(node: NodeProto) -> str:

@@ -19,6 +19,7 @@ from adabn_cli.checkpoints.architectures import (
 )
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adabn_cli.checkpoints.eager import EagerModel
+from adabn_cli.checkpoints.folded_layers import Reference, read_reference
 from adabn_cli.checkpoints.graph_model import GraphModel
 from adabn_cli.checkpoints.key_views import KeyView, key_views
 from adabn_cli.checkpoints.model_folder import ModelFolder
@@ -32,7 +33,11 @@ from adabn_cli.printable import first_few
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """Which file, and what the user said about what is in it."""
+    """Which file, and what the user said about what is in it.
+
+    `input_name` and `reference` are for ONNX graphs: the input that takes pictures, and the file of
+    the model from before BatchNorm was folded in.
+    """
 
     path: Path
     arch: str | None = None
@@ -41,6 +46,8 @@ class ModelRequest:
     output: str | None = None
     trust_pickle: bool = False
     device: str = "cpu"
+    input_name: str | None = None
+    reference: Path | None = None
 
 
 class FileModel(Model, Protocol):
@@ -73,8 +80,13 @@ def open_model(request: ModelRequest) -> OpenedModel:
     """
     device = _device(request.device)
     checkpoint = open_checkpoint(
-        request.path, trust_pickle=request.trust_pickle, weights=request.weights
+        request.path,
+        trust_pickle=request.trust_pickle,
+        # With a reference, they are the reference's: a graph has one set.
+        weights=request.weights if request.reference is None else None,
     )
+    if checkpoint.format != "onnx":
+        _require_for_graphs_only(request)
     if checkpoint.format in ("onnx", "torchscript", "exported-program"):
         return _with_graph(checkpoint, request, device)
     metadata = checkpoint.metadata
@@ -106,14 +118,40 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
     metadata, notes = checkpoint.metadata, checkpoint.metadata.notes
     if checkpoint.format == "onnx":
         device = best_device(device) if request.device == "auto" else device
-        model: FileModel = OnnxModel(
-            checkpoint.root, metadata, output=request.output, device=device
+        graph = OnnxModel(
+            checkpoint.root,
+            metadata,
+            output=request.output,
+            device=device,
+            input_name=request.input_name,
+            reference=_reference(request),
         )
+        model: FileModel = graph
+        notes = (*notes, *graph.notes)
     else:
         network = checkpoint.root.network(device)
         model = GraphModel(network, metadata, checkpoint.write, request.output)
         notes = (*notes, *network.notes)
     return OpenedModel(model, checkpoint, metadata.classes_source or None, notes)
+
+
+def _reference(request: ModelRequest) -> Reference | None:
+    if request.reference is None:
+        return None
+    return read_reference(
+        request.reference, trust_pickle=request.trust_pickle, weights=request.weights
+    )
+
+
+def _require_for_graphs_only(request: ModelRequest) -> None:
+    """Raises UsageError for options that no other file than an ONNX graph takes."""
+    for option, given in (("--input", request.input_name), ("--reference", request.reference)):
+        if given is not None:
+            raise UsageError(
+                f"{option} is for ONNX graphs.",
+                where=str(request.path),
+                hint=f"Leave out {option}.",
+            )
 
 
 def _architecture(

@@ -22,13 +22,32 @@ _METHOD = "Method"
 def adapt(
     model: options.ModelPath,
     target: Annotated[
-        Path,
-        typer.Option("--target", "-t", metavar="DIR", help="The folder of pictures to adapt to."),
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="DATA",
+            help="The pictures to adapt to: a folder, a manifest of path,label (.csv, .tsv, "
+            ".parquet), tar shards, a list of paths (.txt, or - for stdin), a quoted pattern, "
+            "a video, a URL.",
+        ),
     ],
+    target_format: Annotated[
+        str | None,
+        typer.Option(
+            "--target-format",
+            metavar="KIND",
+            envvar="ADABN_TARGET_FORMAT",
+            rich_help_panel="Pictures",
+            help="What --target is, where its path does not tell: folder, imagefolder, list, "
+            "glob, csv, tsv, parquet, tar, video, remote.",
+        ),
+    ] = None,
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
     output: options.OutputKey = None,
+    input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = "auto",
     img_size: options.ImgSize = None,
@@ -41,10 +60,10 @@ def adapt(
     task: options.TaskName = "auto",
     masks: options.MasksFrom = None,
     held_out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--eval",
-            metavar="DIR",
+            metavar="DATA",
             rich_help_panel="Pictures",
             help="Labelled pictures to score that are not adapted to.",
         ),
@@ -53,6 +72,8 @@ def adapt(
     workers: options.Workers = None,
     max_images: options.MaxImages = None,
     max_bad: options.MaxBad = "5%",
+    stride: options.Stride = 1,
+    value_range: options.ValueRange = None,
     seed: options.Seed = 0,
     engine: Annotated[
         str,
@@ -88,12 +109,22 @@ def adapt(
         ),
     ] = None,
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--source",
-            metavar="DIR",
+            metavar="DATA",
             rich_help_panel=_METHOD,
             help="Source pictures to profile first, 256 of them.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference",
+            metavar="MODEL",
+            rich_help_panel=_METHOD,
+            help="The checkpoint that an ONNX graph was exported from, where the export has folded "
+            "its BatchNorm layers away.",
         ),
     ] = None,
     layers: Annotated[
@@ -164,6 +195,15 @@ def adapt(
         bool,
         typer.Option("--dry-run", rich_help_panel="Output", help="Say what would be done."),
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            rich_help_panel="Output",
+            help="Go on with a run that was stopped; with the command as it was otherwise.",
+        ),
+    ] = None,
     memory: options.Memory = None,
     spill_dir: options.SpillDir = None,
     json_: options.Json = False,
@@ -185,12 +225,17 @@ def adapt(
 
     request = AdaptRequest(
         model=ModelRequest(
-            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            input_name=input_name,
+            reference=reference,
         ),
-        target=target,
+        target=values.location(target),
         preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
         pictures=PicturesRequest(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            kind=target_format,
+            stride=stride,
+            value_range=values.value_range(value_range),
             task=task,
             masks=masks,
         ),
@@ -199,13 +244,14 @@ def adapt(
         ),
         engine=engine,
         profile=profile,
-        source=source,
+        source=values.location(source) if source else None,
         verify=verify,
-        held_out=held_out,
+        held_out=values.location(held_out) if held_out else None,
         on_harm=cast("OnHarm", on_harm),
-        folder=out,
+        folder=values.run_folder(out, resume),
         force=force,
         limits=Limits(values.memory(memory), spill_dir),
+        resume=resume is not None,
     )
     with shown_progress(quiet=quiet or json_) as progress:
         job = prepare(request, progress)
@@ -226,6 +272,8 @@ def _tell_cost(job: Job, *, quiet: bool) -> None:
     from adabn_cli.workflows.plan import resources_of
 
     if not quiet:
+        target = job.pictures.target
+        consoles.tell(f"Target: {job.pictures.images:,} pictures from {target.kind}.")
         consoles.tell(resources_line(resources_of(job)))
     forwards = 1 + forwards_to_come(job.installer)
     if forwards > 2:

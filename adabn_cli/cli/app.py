@@ -12,6 +12,7 @@ from adabn_cli import __version__
 from adabn_cli.cli.adapt import adapt
 from adabn_cli.cli.apply import apply
 from adabn_cli.cli.consoles import write
+from adabn_cli.cli.convert import convert
 from adabn_cli.cli.demo import demo
 from adabn_cli.cli.evaluate import evaluate
 from adabn_cli.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (adapt, report, inspect, evaluate, profile, apply, demo):
+for command in (adapt, report, inspect, evaluate, profile, apply, convert, demo):
     app.command()(command)
 
 
@@ -60,6 +61,7 @@ _NEVER_SETTINGS = {
         "json",
         "debug",
         "dry-run",
+        "resume",
         "help",
     ),
 }

@@ -25,6 +25,7 @@ def apply(
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
+    input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -35,7 +36,10 @@ def apply(
     from adabn_cli.checkpoints.opening import ModelRequest
     from adabn_cli.workflows.apply import apply as apply_pack
 
-    request = ModelRequest(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle)
+    request = ModelRequest(
+        *(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle),
+        input_name=input_name,
+    )
     applied = apply_pack(request, pack, out, revert=revert, force=force)
     if json_:
         about = {

@@ -16,7 +16,10 @@ from adabn_cli.cli.progress import shown_progress
 def evaluate(
     model: options.ModelPath,
     data: Annotated[
-        Path, typer.Option("--data", "-d", metavar="DIR", help="The folder of labelled pictures.")
+        str,
+        typer.Option(
+            "--data", "-d", metavar="DATA", help="The labelled pictures, as --target of adapt."
+        ),
     ],
     pack: Annotated[
         Path | None,
@@ -26,6 +29,7 @@ def evaluate(
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
     output: options.OutputKey = None,
+    input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = "auto",
     img_size: options.ImgSize = None,
@@ -41,6 +45,8 @@ def evaluate(
     workers: options.Workers = None,
     max_images: options.MaxImages = None,
     max_bad: options.MaxBad = "5%",
+    stride: options.Stride = 1,
+    value_range: options.ValueRange = None,
     seed: options.Seed = 0,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -55,12 +61,15 @@ def evaluate(
 
     request = EvaluateRequest(
         model=ModelRequest(
-            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            input_name=input_name,
         ),
-        data=data,
+        data=values.location(data),
         preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
         pictures=PicturesRequest(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            stride=stride,
+            value_range=values.value_range(value_range),
             task=task,
             masks=masks,
         ),

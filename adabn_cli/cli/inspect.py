@@ -14,6 +14,7 @@ def inspect(
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
+    input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     json_: options.Json = False,
     debug: options.Debug = False,
@@ -28,7 +29,10 @@ def inspect(
     from adabn_cli.workflows.inspect import inspect as inspect_model
 
     found = inspect_model(
-        ModelRequest(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle)
+        ModelRequest(
+            *(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle),
+            input_name=input_name,
+        )
     )
     if json_:
         write_json(loads(found.model_dump_json()))

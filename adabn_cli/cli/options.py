@@ -55,6 +55,16 @@ OutputKey = Annotated[
         help="Which entry of the model's output holds the logits.",
     ),
 ]
+InputName = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="NAME",
+        envvar="ADABN_INPUT",
+        rich_help_panel=_MODEL,
+        help="Which input of an ONNX graph takes the pictures, where it has several.",
+    ),
+]
 TrustPickle = Annotated[
     bool,
     typer.Option(
@@ -219,6 +229,27 @@ Seed = Annotated[
         envvar="ADABN_SEED",
         rich_help_panel=_DATA,
         help="Seed of every draw.",
+    ),
+]
+Stride = Annotated[
+    int,
+    typer.Option(
+        "--stride",
+        metavar="N",
+        min=1,
+        envvar="ADABN_STRIDE",
+        rich_help_panel=_DATA,
+        help="Of videos take every N-th frame.",
+    ),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="LOW,HIGH",
+        envvar="ADABN_VALUE_RANGE",
+        rich_help_panel=_DATA,
+        help="Which values are black and white in pictures of more than 8 bits and DICOM.",
     ),
 ]
 Memory = Annotated[

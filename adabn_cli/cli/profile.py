@@ -16,12 +16,13 @@ from adabn_cli.cli.progress import shown_progress
 def profile(
     model: options.ModelPath,
     source: Annotated[
-        Path,
+        str,
         typer.Option(
             "--source",
             "-s",
-            metavar="DIR",
-            help="Pictures of the kind that the model was trained on, of all its classes.",
+            metavar="DATA",
+            help="Pictures of the kind that the model was trained on, of all its classes, as "
+            "--target of adapt.",
         ),
     ],
     out: Annotated[
@@ -39,6 +40,7 @@ def profile(
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
     output: options.OutputKey = None,
+    input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = "auto",
     img_size: options.ImgSize = None,
@@ -52,6 +54,8 @@ def profile(
     workers: options.Workers = None,
     max_images: options.MaxImages = 256,
     max_bad: options.MaxBad = "5%",
+    stride: options.Stride = 1,
+    value_range: options.ValueRange = None,
     seed: options.Seed = 0,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -70,12 +74,15 @@ def profile(
 
     request = ProfileRequest(
         model=ModelRequest(
-            model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device
+            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            input_name=input_name,
         ),
-        source=source,
+        source=values.location(source),
         preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
         pictures=PicturesRequest(
-            batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map
+            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            stride=stride,
+            value_range=values.value_range(value_range),
         ),
         out=out,
         force=force,

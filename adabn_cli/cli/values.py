@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adabn_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from adabn_cli.targets.source import Location
     from adabn_cli.workflows.preprocessing import PreprocessingOptions
+
+
+def location(text: str) -> Location:
+    """Where pictures are: a path, pattern or URL as it was written; for - the paths on stdin."""
+    if text != "-":
+        return text
+    if sys.stdin.isatty():
+        raise UsageError(
+            "- takes a list of paths on stdin, and nothing is piped in.",
+            hint="find photos -name '*.jpg' | adabn adapt MODEL --target -",
+        )
+    from adabn_cli.targets.path_list import list_of
+
+    return list_of(sys.stdin.buffer.read(), Path())
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:
@@ -20,6 +38,19 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
             f"{option} {text} is not a list of numbers.",
             hint=f"Write {option} 0.485,0.456,0.406.",
         ) from error
+
+
+def value_range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers in "0,4095", the first below the second."""
+    if text is None:
+        return None
+    ends = numbers("--value-range", text)
+    if len(ends) != 2 or not -math.inf < ends[0] < ends[1] < math.inf:
+        raise UsageError(
+            f"--value-range {text} is no range.",
+            hint="Write --value-range LOW,HIGH, as --value-range 0,4095.",
+        )
+    return ends[0], ends[1]
 
 
 def size(text: str) -> tuple[int, int]:
@@ -104,3 +135,13 @@ def prior(text: str | None) -> float | Literal["auto"] | None:
 def layers(text: str | None) -> tuple[str, ...]:
     """The globs in "layer1.*,!layer1.0.bn1"."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def run_folder(out: Path | None, resume: Path | None) -> Path | None:
+    """The run's folder: the one to go on with, the one given, or none yet."""
+    if out is not None and resume is not None and out.resolve() != resume.resolve():
+        raise UsageError(
+            f"--resume {resume} goes on with that run, and -o {out} names another.",
+            hint="Leave out -o.",
+        )
+    return resume if resume is not None else out

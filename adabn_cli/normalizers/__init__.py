@@ -31,6 +31,9 @@ MATCHED = {
     "affine": "adabn_cli.normalizers.affine",
 }
 
+#: Kinds that are told by a reference, the checkpoint from before they were folded away.
+FOLDED = {"folded_batch_norm": "adabn_cli.normalizers.folded_batch_norm"}
+
 
 class Normalizer(Protocol):
     """One kind of normalizer: state and moments in, new entries out."""
@@ -60,7 +63,7 @@ class StoredNormalizer(Normalizer, Protocol):
 @cache
 def normalizer(kind: str) -> Normalizer:
     """The rule of a kind of site, imported when first asked for."""
-    return cast("Normalizer", import_module((NORMALIZERS | MATCHED)[kind]))
+    return cast("Normalizer", import_module((NORMALIZERS | MATCHED | FOLDED)[kind]))
 
 
 def stored_normalizer(kind: str) -> StoredNormalizer:

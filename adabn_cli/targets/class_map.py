@@ -55,13 +55,13 @@ def read_text(file: Path) -> str:
     )
 
 
-def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped fields of each row that is not blank.
 
     Raises ValueError, with the line, where it is no CSV.
     """
     # Split keeping the ends: a quoted name may hold a newline.
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(text.splitlines(keepends=True), strict=True, delimiter=delimiter)
     try:
         for row in reader:
             if any(field.strip() for field in row):

@@ -1,23 +1,35 @@
-"""One picture file to 8-bit gray or RGB pixels, and what had to be done to it.
+"""The bytes of one picture to 8-bit gray or RGB pixels, and what had to be done to it.
 
-Knows no folder and no model; what cannot be read comes back as a reason, not as an exception.
+Knows no source and no model; what cannot be read comes back as a reason, not as an exception.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from adabn_cli.model import Preprocessing
 from adabn_cli.printable import one_line
+from adabn_cli.targets.deep_values import (
+    ValueRange,
+    in_8_bits,
+    is_dicom,
+    read_dicom,
+    read_tiff,
+)
 from adabn_cli.targets.framing import Pixels, frame
 from adabn_cli.targets.picture_formats import picture_formats
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 2 to 8 are the other seven ways to hold a camera.
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_BITS = 258  # TIFF's tag for the bits of each channel.
 
 _COLOURS = {
     "1": "1-bit",
@@ -49,14 +61,19 @@ class Unreadable:
     reason: str
 
 
-def decode(file: Path, preprocessing: Preprocessing) -> Decoded | Unreadable:
+def decode(
+    opening: Callable[[], BinaryIO],
+    preprocessing: Preprocessing,
+    value_range: ValueRange | None = None,
+) -> Decoded | Unreadable:
     """The picture, upright, as gray or RGB, resized and cropped; or why it cannot be read."""
     channels = preprocessing.channels
     try:
-        pixels_HWC, conversions = _read(file, channels)
+        with opening() as stream:
+            pixels_HWC, conversions = _read(stream, channels, value_range)
     except Exception as error:
         # Decoders meet hostile bytes with anything from SyntaxError to ZeroDivisionError.
-        return Unreadable(_reason(error, file))
+        return Unreadable(reason_of(error))
     try:
         framed_HWC = np.ascontiguousarray(frame(pixels_HWC, preprocessing))
     except ValueError as error:
@@ -65,8 +82,22 @@ def decode(file: Path, preprocessing: Preprocessing) -> Decoded | Unreadable:
     return Decoded(framed_HWC, (height, width), conversions)
 
 
-def _read(file: Path, channels: int) -> tuple[Pixels, tuple[str, ...]]:
-    with file.open("rb") as stream, Image.open(stream, formats=picture_formats()) as picture:
+def _read(
+    stream: BinaryIO, channels: int, value_range: ValueRange | None
+) -> tuple[Pixels, tuple[str, ...]]:
+    if is_dicom(stream):
+        return _of_deep(read_dicom(stream, value_range), channels)
+    try:
+        opened = Image.open(stream, formats=picture_formats())
+    except UnidentifiedImageError as error:
+        if _starts_as_tiff(stream):  # Of more than 8 bits in each of several channels, for one.
+            return _of_deep(read_tiff(stream, value_range), channels)
+        empty = stream.seek(0, os.SEEK_END) == 0
+        raise ValueError("empty file" if empty else "not a picture in a known format") from error
+    with opened as picture:
+        if _is_deep_colour(picture):
+            stream.seek(0)
+            return _of_deep(read_tiff(stream, value_range), channels)
         steps = []
         # Asked for before loading: Pillow turns a TIFF upright while it loads it.
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
@@ -74,25 +105,46 @@ def _read(file: Path, channels: int) -> tuple[Pixels, tuple[str, ...]]:
         if getattr(picture, "is_animated", False):
             steps.append("first frame of several")
         picture.load()
-        plain, conversions = convert(ImageOps.exif_transpose(picture), channels)
+        plain, conversions = convert(ImageOps.exif_transpose(picture), channels, value_range)
         pixels = np.array(plain)
     return pixels.reshape(*pixels.shape[:2], channels), (*steps, *conversions)
 
 
-def convert(picture: Image.Image, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
+def _of_deep(
+    read: tuple[Image.Image, tuple[str, ...]], channels: int
+) -> tuple[Pixels, tuple[str, ...]]:
+    plain, conversions = convert(read[0], channels)
+    pixels = np.array(plain)
+    return pixels.reshape(*pixels.shape[:2], channels), (*read[1], *conversions)
+
+
+def _is_deep_colour(picture: Image.Image) -> bool:
+    """Whether it is TIFF with several channels of 16 bits, of which Pillow takes some bytes."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode in ("RGB", "RGBA", "RGBX") and max(tags.get(_BITS, (8,))) > 8
+
+
+def _starts_as_tiff(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    start = stream.read(4)
+    stream.seek(0)
+    return start in _TIFF
+
+
+def convert(
+    picture: Image.Image, channels: int, value_range: ValueRange | None = None
+) -> tuple[Image.Image, tuple[str, ...]]:
     """The picture in mode L (1 channel) or RGB (3), and the steps that led there.
 
-    Raises ValueError for values that 8 bits cannot hold. Alpha is dropped and not blended, as
-    `ImageFolder` and timm do. 16 bits are scaled, not cut.
+    Raises ValueError for more than 8 bits where there is no `value_range` that says what is black
+    and what is white; floats from 0 to 1 need none. Alpha is dropped and not blended, as
+    `ImageFolder` and timm do.
     """
     mode, colour = ("L", "gray") if channels == 1 else ("RGB", "RGB")
     steps = []
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        steps.append("16-bit to 8-bit")
-        picture = _from_integers(picture)
-    elif picture.mode == "F":
-        steps.append("float to 8-bit")
-        picture = _from_floats(picture)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        picture, step = _in_8_bits(picture, value_range)
+        steps.append(step)
     if picture.has_transparency_data:
         steps.append("alpha dropped")
         picture = picture.convert(_PREMULTIPLIED.get(picture.mode, picture.mode))
@@ -104,20 +156,12 @@ def convert(picture: Image.Image, channels: int) -> tuple[Image.Image, tuple[str
     return picture.convert(mode), tuple(steps)
 
 
-def _from_integers(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ValueError(f"32-bit picture with values from {low} to {high}, not 0 to 65535")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _from_floats(picture: Image.Image) -> Image.Image:
+def _in_8_bits(picture: Image.Image, value_range: ValueRange | None) -> tuple[Image.Image, str]:
     values = np.asarray(picture)
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 1):  # Also false for NaN.
-        raise ValueError(f"float picture with values from {low:g} to {high:g}, not 0 to 1")
-    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if value_range is None and picture.mode == "F" and values.min() >= 0 and values.max() <= 1:
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8)), "float to 8-bit"
+    pixels, step = in_8_bits(values, value_range)
+    return Image.fromarray(pixels), step
 
 
 def _from_lab(picture: Image.Image) -> Image.Image:
@@ -128,9 +172,8 @@ def _from_lab(picture: Image.Image) -> Image.Image:
     return converted
 
 
-def _reason(error: Exception, file: Path) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "empty file" if file.stat().st_size == 0 else "not a picture in a known format"
+def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, on one line."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     kind = type(error).__name__

@@ -1,6 +1,7 @@
-"""A folder of pictures to batches of normalized tensors, decoded once and kept for every pass.
+"""Pictures of any source to batches of normalized tensors, decoded once and kept for every pass.
 
-Knows no label, no model and no engine. Shapes: n pictures a batch, C channels, H x W pixels.
+Knows no source by its kind, no label, no model and no engine. Shapes: n pictures a batch, C
+channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from adabn_cli.batch import Batches, Progress, no_progress
-from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.errors import UsageError
 from adabn_cli.model import Preprocessing
-from adabn_cli.printable import one_line
 from adabn_cli.targets.decoding import Decoded, Unreadable, decode
+from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.framing import check_preprocessing
 from adabn_cli.targets.intake import Intake
-from adabn_cli.targets.listing import FoundPicture, Listing, SkippedPicture, list_pictures
-from adabn_cli.targets.picture_formats import picture_suffixes
-from adabn_cli.targets.pixel_store import Keeping, PixelStore, StoredPixels
+from adabn_cli.targets.listing import SkippedPicture
+from adabn_cli.targets.pixel_store import InRows, Keeping, PixelStore, StoredPixels
+from adabn_cli.targets.source import Location, Picture, Source, in_turn, reading_order
+from adabn_cli.targets.sources import read_source
 
 # More in flight than workers, so that one slow picture does not leave the others idle.
 _IN_FLIGHT = 4
@@ -40,10 +41,11 @@ class TargetRequest:
 
     `max_bad` is how many may be unreadable: an int counts them, a float is their share.
     `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
-    and at most 8.
+    and at most 8. `kind` of source is told by the path where it is None. Of videos every
+    `stride`-th frame is taken. `value_range` is black and white where there are more than 8 bits.
     """
 
-    path: Path
+    path: Location
     preprocessing: Preprocessing
     batch_size: int = 32
     workers: int | None = None
@@ -51,18 +53,22 @@ class TargetRequest:
     max_bad: int | float = 0.05
     seed: int = 0
     keeping: Keeping | None = None
+    kind: str | None = None
+    stride: int = 1
+    value_range: ValueRange | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """Decoded pictures, in the order of their batches, and what became of the rest.
 
-    `pictures` are paths relative to `path`, with "/" between folders; `conversions` says what was
-    done to how many of them; sizes are (height, width) as stored, in order of the pictures. Equal
-    `fingerprint`: equal names and equal decoded pixels, in the same order.
+    `pictures` are their names, sorted: in a folder paths relative to it, with "/" between folders.
+    `conversions` says what was done to how many of them; sizes are (height, width) as stored, in
+    order of the pictures. Equal `fingerprint`: equal names and equal decoded pixels, in the same
+    order.
     """
 
-    path: Path
+    path: Location
     pictures: tuple[str, ...]
     skipped: tuple[SkippedPicture, ...]
     other_files: int
@@ -72,7 +78,12 @@ class Target:
     fingerprint: str
     request: TargetRequest
     pixels_NHWC: StoredPixels = field(repr=False)
-    kind: str = "folder"
+    source: Source = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What the source turned out to be: "folder", "3 tar shards"."""
+        return self.source.kind
 
     def spread(self, most: int) -> Tensor:
         """At most that many pictures, evenly spread over all of them, as one batch."""
@@ -109,34 +120,38 @@ class PictureBatches:
 
 
 def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> Target:
-    """The folder's pictures, decoded. Calls `on_progress` after each, on this thread.
+    """The pictures there, decoded. Calls `on_progress` after each, on this thread.
 
     Raises TargetError where there is no readable picture, or more unreadable ones than
     `request.max_bad`; UsageError where the request makes no sense.
     """
     _check(request)
-    listing = _list(request.path)
-    drawn, subsample = _draw(listing.pictures, request)
+    source = read_source(request.path, request.kind, request.stride)
+    drawn, subsample = _draw(source.pictures, request)
+    drawn = reading_order(drawn)
     shape = (*request.preprocessing.size, request.preprocessing.channels)
     with PixelStore(len(drawn), shape, request.keeping) as store:
-        intake = Intake(store, listing.skipped)
+        intake = Intake(store, source.skipped)
         with _decoding(drawn, request) as results:
             for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):
                 intake.take(picture.name, result)
                 on_progress(done, len(drawn))
         intake.check(request.max_bad, str(request.path))
-        pixels_NHWC = store.pixels()
+        pixels_NHWC, rows = store.pixels(), intake.sorted_rows()
+        if rows != list(range(len(rows))):
+            pixels_NHWC = InRows(pixels_NHWC, torch.tensor(rows))
     return Target(
         path=request.path,
         pictures=tuple(intake.pictures),
         skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
-        other_files=listing.other_suffixes.total(),
+        other_files=source.other_suffixes.total(),
         conversions=dict(sorted(intake.conversions.items())),
         sizes=tuple(intake.sizes),
         subsample=subsample,
         fingerprint=intake.fingerprint,
         request=request,
         pixels_NHWC=pixels_NHWC,
+        source=source,
     )
 
 
@@ -155,6 +170,7 @@ def _check(request: TargetRequest) -> None:
             "At least one picture is needed.",
             "--max-images 256",
         ),
+        (request.stride < 1, "A stride is at least 1.", "--stride 25"),
         (not bad >= 0, "The number of unreadable pictures is negative.", "--max-bad 5%"),
         (isinstance(bad, float) and bad > 1, "A share is at most 1.", "--max-bad 5%"),
     ):
@@ -162,37 +178,9 @@ def _check(request: TargetRequest) -> None:
             raise UsageError(what, hint=f"Write {hint}.")
 
 
-def _list(path: Path) -> Listing:
-    try:
-        if path.is_file():
-            raise TargetError(
-                "This is a file, not a folder of pictures.",
-                where=str(path),
-                hint="Give a folder: the one the file lies in, or an archive's after unpacking it.",
-            )
-        listing = list_pictures(path)
-    except OSError as error:
-        raise TargetError(
-            f"The folder of pictures cannot be read: {error.strerror}.",
-            where=str(path),
-            hint="Check the path and its permissions.",
-        ) from error
-    if not listing.pictures and not listing.skipped:
-        others = sorted(listing.other_suffixes.items(), key=lambda item: (-item[1], item[0]))[:3]
-        seen = ", ".join(
-            f"{count} {one_line(suffix) or 'without suffix'}" for suffix, count in others
-        )
-        raise TargetError(
-            f"There is no picture in this folder{f' (files: {seen})' if seen else ''}.",
-            where=str(path),
-            hint=f"Give a folder of pictures. Suffixes: {' '.join(sorted(picture_suffixes()))}.",
-        )
-    return listing
-
-
 def _draw(
-    found: Sequence[FoundPicture], request: TargetRequest
-) -> tuple[Sequence[FoundPicture], Mapping[str, int] | None]:
+    found: Sequence[Picture], request: TargetRequest
+) -> tuple[Sequence[Picture], Mapping[str, int] | None]:
     """`max_images` of them, drawn without replacement, in their old order; or all."""
     n = request.max_images
     if n is None or n >= len(found):
@@ -208,7 +196,7 @@ def _draw(
 
 @contextmanager
 def _decoding(
-    pictures: Sequence[FoundPicture], request: TargetRequest
+    pictures: Sequence[Picture], request: TargetRequest
 ) -> Generator[Iterator[Decoded | Unreadable]]:
     """Their pixels, in order, decoded by threads that end with this context."""
     processors = min(os.cpu_count() or 1, 8)
@@ -219,21 +207,21 @@ def _decoding(
         warnings.filterwarnings("ignore", module=r"PIL\.")
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
-            yield _in_order(pool, pictures, request.preprocessing, workers * _IN_FLIGHT)
+            yield _in_order(pool, pictures, request, workers * _IN_FLIGHT)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _in_order(
     pool: ThreadPoolExecutor,
-    pictures: Sequence[FoundPicture],
-    preprocessing: Preprocessing,
+    pictures: Sequence[Picture],
+    request: TargetRequest,
     in_flight: int,
 ) -> Iterator[Decoded | Unreadable]:
     waiting: deque[Future[Decoded | Unreadable]] = deque()
-    for picture in pictures:
+    for opening in in_turn(pictures):
         if len(waiting) == in_flight:
             yield waiting.popleft().result()
-        waiting.append(pool.submit(decode, picture.file, preprocessing))
+        waiting.append(pool.submit(decode, opening, request.preprocessing, request.value_range))
     while waiting:
         yield waiting.popleft().result()

@@ -1,6 +1,6 @@
 """What became of each picture: kept, converted or skipped, and whether too many were lost.
 
-Opens no file; is told every result once, in the order of the names.
+Opens no file; is told every result once, in the order in which pictures are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Intake:
         self.skipped = list(skipped)
         self.conversions: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
-        self._digest = hashlib.sha256()
+        self._digests: list[bytes] = []
         self._store = store
 
     def take(self, name: str, result: Decoded | Unreadable) -> None:
@@ -37,13 +37,22 @@ class Intake:
         self.conversions.update(result.conversions)
         self.sizes.append(result.size)
         # A name cannot hold a zero byte, and the shape says how many bytes follow.
-        self._digest.update(f"{name}\0{result.pixels_HWC.shape}".encode())
-        self._digest.update(result.pixels_HWC.data)
+        digest = hashlib.sha256(f"{name}\0{result.pixels_HWC.shape}".encode())
+        digest.update(result.pixels_HWC.data)
+        self._digests.append(digest.digest())
+
+    def sorted_rows(self) -> list[int]:
+        """Rows of the store in the order of the names; sorts what is known of the pictures too."""
+        rows = sorted(range(len(self.pictures)), key=self.pictures.__getitem__)
+        self.pictures = [self.pictures[row] for row in rows]
+        self.sizes = [self.sizes[row] for row in rows]
+        self._digests = [self._digests[row] for row in rows]
+        return rows
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the names and decoded pixels of all pictures kept, in order."""
-        return self._digest.hexdigest()
+        """sha256 over that of every picture kept, of its name and decoded pixels, in order."""
+        return hashlib.sha256(b"".join(self._digests)).hexdigest()
 
     def check(self, max_bad: int | float, where: str) -> None:
         """Raises TargetError where nothing was readable, or more was lost than `max_bad` allows."""
@@ -54,7 +63,7 @@ class Intake:
             raise TargetError(
                 f"None of {total} pictures can be read ({first}{more}).",
                 where=where,
-                hint="Give a folder of intact pictures.",
+                hint="Give intact pictures; paths in a list are relative to it.",
             )
         share = isinstance(max_bad, float)
         # Divided, not multiplied: 0.29 * 100 is less than 29.

@@ -1,11 +1,11 @@
-"""A class for every picture, from folder names or a file, or the reason why there is none.
+"""A class for every picture, by its source, folder names or a file, or why there is none.
 
 Knows no model and opens no picture. N pictures, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +16,32 @@ from adabn_cli.errors import TargetError
 from adabn_cli.targets.class_folders import find_class_folders
 from adabn_cli.targets.class_map import read_class_map
 from adabn_cli.targets.class_names import Classes, NameTable
-from adabn_cli.targets.folder_labels import assign
+from adabn_cli.targets.folder_labels import Wording, assign
 from adabn_cli.targets.labels_file import read_labels_file
+from adabn_cli.targets.source import Location, Source
 
 
 @dataclass(frozen=True)
 class LabelRequest:
     """Where labels come from and what is known of the classes.
 
-    `root` is the target's folder; `mode` is "auto" (folder names), "none", or the path of a CSV
-    file; `classes` are the model's, in the order of its `n_outputs` outputs.
+    `root` is where the target's pictures are, for people; `mode` is "auto" (the source's own
+    labels, else folder names), "none", or the path of a CSV file; `classes` are the model's, in the
+    order of its `n_outputs` outputs. `source` has all pictures, also those that were not drawn.
     """
 
-    root: Path
+    root: Location
     mode: str = "auto"
     classes: Sequence[str] | None = None
     n_outputs: int | None = None
     class_map: Path | None = None
+    source: Source | None = None
+
+    @property
+    def listed(self) -> Mapping[str, str | None]:
+        """All pictures of the source, with their own labels."""
+        pictures = self.source.pictures if self.source is not None else ()
+        return {picture.name: picture.label for picture in pictures}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +59,7 @@ class Labels:
 
 
 def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
-    """The labels of `pictures`, which are paths relative to `request.root` with "/" between.
+    """The labels of `pictures`, by their names, with "/" between folders.
 
     Raises TargetError where labels are there but do not fit the classes: guessing among them would
     make every accuracy wrong.
@@ -61,7 +70,10 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
     classes, notes = _classes(request)
     if request.mode != "auto":
         return _from_file(pictures, request, classes, notes)
-    folders = find_class_folders(pictures, request.root, classes.knows)
+    listed = request.listed
+    if any(label is not None for label in listed.values()):
+        return _of_source(pictures, request, classes, notes)
+    folders = find_class_folders(pictures, listed, classes.knows)
     assigned = assign(folders.names, classes, str(request.root))
     indices = [
         -1 if folder is None else assigned.index.get(folder, -1) for folder in folders.of_pictures
@@ -82,9 +94,23 @@ def _from_file(
             where=request.mode,
             hint="--labels takes auto, none or a CSV file with the header path,label.",
         )
-    read = read_labels_file(file, pictures, request.root, classes)
+    read = read_labels_file(file, pictures, request.listed, classes)
     names = classes.names.names if classes.names is not None else None
     return _labels(read.indices, f"labels file {file.name}", notes + read.notes, names)
+
+
+def _of_source(
+    pictures: Sequence[str], request: LabelRequest, classes: Classes, notes: tuple[str, ...]
+) -> Labels:
+    """The labels that the source has for its pictures, by the rules of folder names."""
+    listed, origin = request.listed, request.source.labels_from if request.source else ""
+    texts = sorted({label for label in listed.values() if label is not None})
+    assigned = assign(texts, classes, str(request.root), Wording("label", origin, counted=True))
+    own = [listed.get(picture) for picture in pictures]
+    indices = [-1 if label is None else assigned.index.get(label, -1) for label in own]
+    if assigned.source is not None and (without := own.count(None)):
+        notes += (f"{without} of {len(pictures)} pictures have no label in their source",)
+    return _labels(indices, assigned.source, notes + assigned.notes, assigned.classes)
 
 
 def _labels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,9 @@ class FileLabels:
 
 
 def read_labels_file(
-    file: Path, pictures: Sequence[str], root: Path, classes: Classes
+    file: Path, pictures: Sequence[str], listed: Collection[str], classes: Classes
 ) -> FileLabels:
-    """A class for every picture that the file names.
+    """A class for every picture that the file names; `listed` are all that the target has.
 
     Raises TargetError, with the line, for a label that is no class, for two labels of one picture,
     and where the file names no picture of the target at all.
@@ -45,7 +45,7 @@ def read_labels_file(
         )
     notes = []
     # Pictures that are there were not drawn or not readable, which is told elsewhere.
-    absent = [path for path in strays if not _is_there(root / path)]
+    absent = [path for path in strays if path not in listed]
     if absent:
         notes.append(f"{len(absent)} labels are for pictures not there: {first_few(absent)}")
     unknown = len(pictures) - len(labels)
@@ -82,13 +82,6 @@ def same_path(path: str, pictures: set[str]) -> str:
     if path in pictures:
         return path
     return posixpath.normpath(path.replace("\\", "/"))
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # Longer than a file name can be.
-        return False
 
 
 def _index(label: str, classes: Classes, line: int) -> int:

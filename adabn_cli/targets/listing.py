@@ -55,7 +55,7 @@ class _Walk:
             return
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not _is_ignored(entry.name):
+                if not is_ignored(entry.name):
                     self._entry(entry, prefix, above | {here})
 
     def _entry(
@@ -78,12 +78,14 @@ class _Walk:
             self.pictures.append(FoundPicture(name, path))
 
 
-def list_pictures(root: Path) -> Listing:
+def list_pictures(root: Path, suffixes: frozenset[str] | None = None) -> Listing:
     """Every picture below `root`, sorted by name, and what had to be left out.
+
+    `suffixes` are those of the files that are taken, by default those of pictures.
 
     Raises OSError where `root` itself cannot be listed.
     """
-    walk = _Walk(picture_suffixes())
+    walk = _Walk(suffixes if suffixes is not None else picture_suffixes())
     walk.folder(root, "", frozenset())
     return Listing(
         tuple(sorted(walk.pictures, key=lambda picture: picture.name)),
@@ -92,20 +94,13 @@ def list_pictures(root: Path) -> Listing:
     )
 
 
-def picture_folders(folder: Path) -> frozenset[str]:
-    """Names of the subfolders that hold a picture at any depth; none where there is no folder."""
-    if not folder.is_dir():
-        return frozenset()
-    tops = (picture.name.split("/") for picture in list_pictures(folder).pictures)
-    return frozenset(parts[0] for parts in tops if len(parts) > 1)
-
-
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of that name is left out: hidden ones, and what macOS adds."""
     return name.startswith(".") or name == "__MACOSX"
 
 

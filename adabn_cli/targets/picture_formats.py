@@ -22,6 +22,9 @@ _SUFFIXES = {
 }
 
 
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+
+
 @cache
 def picture_formats() -> tuple[str, ...]:
     """The formats that are tried on a file, where this Pillow can read them."""
@@ -32,4 +35,6 @@ def picture_formats() -> tuple[str, ...]:
 @cache
 def picture_suffixes() -> frozenset[str]:
     """Lower-case suffixes of the files that are taken for pictures, ".jpg" and so on."""
-    return frozenset(suffix for name in picture_formats() for suffix in _SUFFIXES[name])
+    return DICOM_SUFFIXES | frozenset(
+        suffix for name in picture_formats() for suffix in _SUFFIXES[name]
+    )

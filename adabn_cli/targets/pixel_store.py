@@ -114,6 +114,20 @@ class PixelStore:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class InRows:
+    """Stored pictures in another order: the first is that in row `rows_N[0]`, and so on."""
+
+    stored: StoredPixels
+    rows_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        return self.stored[self.rows_N[rows]]
+
+
 class _PixelsOnDisk:
     """Pictures in a file, of which as many are in memory as were asked for.
 

@@ -13,11 +13,12 @@ from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines import check_engine
 from adabn_cli.engines.waiting import PlannedBatches
 from adabn_cli.errors import UsageError
-from adabn_cli.fingerprint import fingerprint
+from adabn_cli.fingerprint import fingerprint, learned_values
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Preprocessing, entries_of, statistics_of
 from adabn_cli.packs import Pack
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
+from adabn_cli.targets.source import Location
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
@@ -37,6 +38,7 @@ from adabn_cli.workflows.recording import (
     run_part,
     target_part,
 )
+from adabn_cli.workflows.resume import kept_while_running, require_resumable
 from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 from adabn_cli.workflows.scoring import score
@@ -55,19 +57,20 @@ class AdaptRequest:
     """All that a run depends on; see the options of those names."""
 
     model: ModelRequest
-    target: Path
+    target: Location
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
     pictures: PicturesRequest = field(default_factory=PicturesRequest)
     adaptation: Adaptation = field(default_factory=Adaptation)
     engine: str = "exact"
     profile: Path | None = None
-    source: Path | None = None
+    source: Location | None = None
     verify: bool = False
-    held_out: Path | None = None
+    held_out: Location | None = None
     on_harm: OnHarm = "warn"
     folder: Path | None = None
     force: bool = False
     limits: Limits = field(default_factory=Limits)
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,20 @@ def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = 
 def carry_out(job: Job) -> Adapted:
     """Adapts, measures and writes what was prepared."""
     request = job.request
-    held_out = _open_held_out(job)
-    before = _score_held_out(job, held_out)
-    outcome = adapt_and_measure(
-        job.installer,
-        PlannedBatches(job.pictures.target.batches(), job.memory.waiting),
-        request.engine,
-        verify=request.verify,
-        stages=job.stages,
-        head=job.pictures.head,
-    )
-    after = _score_held_out(job, held_out)
-    part = held_out_part(held_out, before, after) if held_out else None
-    return Adapted(_write(job, outcome, part), job.folder)
+    with kept_while_running(job) as journal:
+        held_out = _open_held_out(job)
+        before = _score_held_out(job, held_out)
+        outcome = adapt_and_measure(
+            job.installer,
+            PlannedBatches(job.pictures.target.batches(), job.memory.waiting, journal),
+            request.engine,
+            verify=request.verify,
+            stages=job.stages,
+            head=job.pictures.head,
+        )
+        after = _score_held_out(job, held_out)
+        part = held_out_part(held_out, before, after) if held_out else None
+        return Adapted(_write(job, outcome, part), job.folder)
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,16 @@ class Job:
 def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Job:
     """All that can go wrong before the long work: options, checkpoint, pictures, labels."""
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
-    folder = request.folder or name_run(request.model.path, request.target, started)
+    folder = request.folder or name_run(request.model.path, str(request.target), started)
+    if request.resume:
+        require_resumable(folder)
     require_free(folder, force=request.force)
     request = replace(request, pictures=request.limits.kept(request.pictures))
     check_engine(request.engine)
     check_on_harm(request.on_harm)
     with stages.stage("open"):
         opened = open_model(request.model)
-        path = find_profile(request.profile, request.source, request.model.path)
+        path = find_profile(request.profile, request.source, request.model)
         require_adaptable(
             opened.model, with_profile=bool(path or request.source), path=request.model.path
         )
@@ -189,7 +195,7 @@ def _open_held_out(job: Job) -> ScoredPictures | None:
     request = job.request.pictures
     # A file of labels is of the target's pictures, and so are masks.
     labels = request.labels if request.labels in ("auto", "none") else "auto"
-    request = replace(request, labels=labels, masks=None)
+    request = replace(request, labels=labels, masks=None, kind=None)
     with job.stages.stage("held out") as progress:
         return open_pictures(
             job.request.held_out, job.opened.model, job.preprocessing, request, progress
@@ -244,6 +250,8 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         },
         images=pictures.images,
         replaced={key: model.state()[key].clone() for key in model.folded()},
+        sites=tuple(outcome.estimate.installed),
+        learned=learned_values(model),
     )
     with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
         path = request.model.path

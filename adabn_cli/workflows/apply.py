@@ -8,6 +8,7 @@ from pathlib import Path
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.errors import UsageError
 from adabn_cli.packs import put_in, read_pack, take_out
+from adabn_cli.workflows.output_file import require_free
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,13 @@ def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: 
     Raises UsageError where `out` is the model itself, or exists and not `force`; ModelError where
     the pack belongs to another model or, on the way back, is not in this one.
     """
-    if out.exists() and request.path.exists() and out.samefile(request.path):
-        raise UsageError(
-            "The input file is never overwritten.", where=str(out), hint="Give another -o."
-        )
-    if request.path.is_dir() and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+    if not request.path.is_dir():
+        require_free(out, request.path, force=force)
+    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(
             "The model is a folder, and something is at the output already.",
             where=str(out),
             hint="Give the name of a new folder to -o.",
-        )
-    if out.is_dir() and not request.path.is_dir():
-        raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
-    if out.exists() and not request.path.is_dir() and not force:
-        raise UsageError(
-            "The output file exists.", where=str(out), hint="Give another -o, or --force."
         )
     opened, read = open_model(request), read_pack(pack)
     (take_out if revert else put_in)(read, opened.model)

@@ -10,6 +10,7 @@ from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.errors import CannotTellError
 from adabn_cli.packs import put_in, read_pack
 from adabn_cli.record import EvaluationRecord
+from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
 from adabn_cli.workflows.recording import model_part, target_part
@@ -24,7 +25,7 @@ class EvaluateRequest:
     """Which model, on which pictures, with which pack."""
 
     model: ModelRequest
-    data: Path
+    data: Location
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
     pictures: PicturesRequest = field(default_factory=PicturesRequest)
     pack: Path | None = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adabn_cli.checkpoints.opening import ModelRequest
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.printable import valid_text
 from adabn_cli.profiles import Profile, read_profile, require_profile_of
 from adabn_cli.record import ProfilePart
+from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.profile import (
     SOURCE_IMAGES,
@@ -29,17 +31,25 @@ class KnownProfile:
     warning: str | None = None
 
 
-def find_profile(given: Path | None, source: Path | None, model: Path) -> Path | None:
+def find_profile(given: Path | None, source: Location | None, model: ModelRequest) -> Path | None:
     """The given profile, or else one that is called like the model and lies beside it.
 
-    Raises UsageError where a profile and source pictures are given, one of which is enough.
+    A reference says what the source is, as a profile does. Raises UsageError where more than one of
+    profile, source pictures and reference is given.
     """
+    if model.reference is not None:
+        if given is not None or source is not None:
+            raise UsageError(
+                "--reference says what the source is, and so does --profile or --source.",
+                hint="Leave one of them out.",
+            )
+        return None
     if given is not None and source is not None:
         raise UsageError(
             "--profile and --source both say what the source domain is.",
             hint="Leave one of them out.",
         )
-    beside = beside_model(model)
+    beside = beside_model(model.path)
     if given is None and source is None and beside.is_file():
         return beside
     return given
@@ -53,7 +63,7 @@ def read_known_profile(path: Path, given: Path | None, model: Model) -> KnownPro
 
 
 def measure_source(
-    source: Path | None,
+    source: Location | None,
     model: Model,
     preprocessing: Preprocessing,
     request: PicturesRequest,
@@ -62,22 +72,22 @@ def measure_source(
     """The profile of 256 source pictures, drawn with the run's seed; none without a source."""
     if source is None:
         return KnownProfile()
-    request = replace(request, max_images=SOURCE_IMAGES, labels="auto")
+    request = replace(request, max_images=SOURCE_IMAGES, labels="auto", masks=None, kind=None)
     with stages.stage("source") as progress:
         pictures = open_pictures(source, model, preprocessing, request, progress)
     profile, _ = profile_of(model, pictures.target.batches(), pictures.labels_N, stages)
     return _known(profile, source, "--source")
 
 
-def _known(profile: Profile, path: Path, found: str) -> KnownProfile:
+def _known(profile: Profile, path: Location, found: str) -> KnownProfile:
     return KnownProfile(profile, profile_part(profile, path, found), coverage_warning(profile))
 
 
-def profile_part(profile: Profile, path: Path | None, found: str) -> ProfilePart:
+def profile_part(profile: Profile, path: Location | None, found: str) -> ProfilePart:
     """What a record says of the profile that it rests on."""
     predictions = profile.predictions
     return ProfilePart(
-        path=valid_text(path) if path else None,
+        path=valid_text(str(path)) if path else None,
         found=found,
         images=profile.images,
         labeled=0 if predictions is None else int((predictions.class_N >= 0).sum()),

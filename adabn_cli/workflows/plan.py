@@ -17,6 +17,7 @@ def plan_of(job: Job) -> dict[str, object]:
         "sites": len(sites),
         "sites_to_adapt": [site.name for site in sites if site.name in selected],
         "target": str(target.path),
+        "target_kind": target.kind,
         "images": job.pictures.images,
         "skipped": len(target.skipped),
         "labels": job.pictures.labelled_by,
@@ -47,5 +48,5 @@ def resources_of(job: Job) -> dict[str, object]:
         "memory_limit_bytes": memory.limit_bytes,
         "disk_bytes": waiting.disk_bytes,
         "spill_dir": str(waiting.folder),
-        "seconds": round(plain + adapting * (waiting.seconds if exact else 2 * plain), 1),
+        "seconds": round(plain + adapting * (waiting.seconds if exact else 2 * plain), 3),
     }

@@ -24,6 +24,7 @@ from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
 from adabn_cli.normalizers import MATCHED
 from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
+from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
 from adabn_cli.workflows.recording import model_part, target_part
@@ -49,7 +50,7 @@ class ProfileRequest:
     """Which model, on which source pictures; `out` is beside the model where it is None."""
 
     model: ModelRequest
-    source: Path
+    source: Location
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
     pictures: PicturesRequest = field(
         default_factory=lambda: PicturesRequest(max_images=SOURCE_IMAGES)
@@ -92,6 +93,7 @@ def profile(
     content = found.as_bytes()
     write_file_whole(out, content)
     warning = coverage_warning(found)
+    notes = () if pictures.truth else pictures.notes  # A profile is held against no truth.
     return ProfileRecord(
         path=str(out),
         bytes=len(content),
@@ -101,7 +103,7 @@ def profile(
         neurons=sum(len(site.moments.pixels.mean_C) for site in found.sites.values()),
         classes=len({label for site in found.sites.values() for label in site.classes}),
         scores=scores_part(scores, pictures.labels_N),
-        warnings=(*opened.notes, *pictures.notes, *([warning] if warning else [])),
+        warnings=(*opened.notes, *notes, *([warning] if warning else [])),
     )
 
 

@@ -18,11 +18,13 @@ from adabn_cli.record import SCHEMA_VERSION, Record
 RUNS = Path("adabn-runs")
 
 
-def name_run(model: Path, target: Path, started: str) -> Path:
+def name_run(model: Path, target: str | Path, started: str) -> Path:
     """`adabn-runs/<date>-<model>-<target>`, with a number where that is taken."""
-    stem = "-".join((started[:10], _word(model.stem), _word(target.resolve().name)))
+    data = "stdin" if target == "-" else Path(target).resolve().name
+    stem = "-".join((started[:10], _word(model.stem), _word(data)))
     folder, number = RUNS / stem, 2
-    while folder.exists():
+    # A run that was stopped keeps its name, and what it has measured beside it.
+    while folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
         folder, number = RUNS / f"{stem}-{number}", number + 1
     return folder
 

@@ -14,9 +14,11 @@ from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.outputs import Outputs
+from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
+from adabn_cli.targets.source import Location
 from adabn_cli.workflows.truth import Truth, read_truth, task_of
 
 
@@ -32,6 +34,9 @@ class PicturesRequest:
     labels: str = "auto"
     class_map: Path | None = None
     keeping: Keeping | None = None
+    kind: str | None = None
+    stride: int = 1
+    value_range: ValueRange | None = None
     task: str = "auto"
     masks: Path | None = None
 
@@ -84,20 +89,20 @@ class ScoredPictures:
 
 
 def open_pictures(
-    folder: Path,
+    place: Location,
     model: Model,
     preprocessing: Preprocessing,
     request: PicturesRequest,
     progress: Progress,
 ) -> ScoredPictures:
-    """The pictures of a folder for this model, decoded once; labels by the model's classes.
+    """The pictures of a source for this model, decoded once; labels by the model's classes.
 
     Raises TargetError where pictures or labels cannot be used, ModelError where the model does not
     take such pictures.
     """
     target = open_target(
         TargetRequest(
-            folder,
+            place,
             preprocessing,
             batch_size=request.batch_size,
             workers=request.workers,
@@ -105,6 +110,9 @@ def open_pictures(
             max_bad=request.max_bad,
             seed=request.seed,
             keeping=request.keeping,
+            kind=request.kind,
+            stride=request.stride,
+            value_range=request.value_range,
         ),
         progress,
     )
@@ -117,11 +125,12 @@ def open_pictures(
     labels = read_labels(
         target.pictures,
         LabelRequest(
-            folder,
+            place,
             "none" if task else request.labels,
             model.classes,
             count_classes(outputs),
             request.class_map,
+            target.source,
         ),
     )
     truth = (

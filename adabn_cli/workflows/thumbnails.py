@@ -1,18 +1,24 @@
 """Small versions of the pictures that a run broke, for a page. Knows no page.
 
-A record comes from disk and may name any file: pictures are looked for below the target alone.
+A record comes from disk and may name any file: only pictures that its target lists are read.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
+from adabn_cli.errors import AdabnError
 from adabn_cli.record import Record
 from adabn_cli.targets.decoding import convert
 from adabn_cli.targets.picture_formats import picture_formats
+from adabn_cli.targets.source import Location, PathList, in_turn, reading_order
+from adabn_cli.targets.sources import read_source
 
 _PIXELS = 96
 _RGB = 3
@@ -20,24 +26,40 @@ _RGB = 3
 
 def thumbnails(record: Record) -> dict[str, bytes]:
     """PNG files of at most 96 px a side, by path; pictures that cannot be read are left out."""
-    if record.target.path is None:
-        return {}
-    folder = Path(record.target.path)
-    paths = {part.path for part in record.broken if _is_below(PurePath(part.path))}
-    found = {path: _thumbnail(folder / path) for path in sorted(paths)}
-    return {path: picture for path, picture in found.items() if picture is not None}
+    names = {part.path for part in record.broken}
+    if record.target.path is None or not names or "://" in record.target.path:
+        return {}  # Nothing is fetched because a file says so.
+    try:
+        source = read_source(_location(record.target.path, names))
+    except AdabnError:
+        return {}  # The target is gone.
+    pictures = reading_order(picture for picture in source.pictures if picture.name in names)
+    openings = zip(pictures, in_turn(pictures), strict=True)
+    found = {picture.name: _thumbnail(opening) for picture, opening in openings}
+    return {name: small for name, small in sorted(found.items()) if small is not None}
+
+
+def _location(path: str, names: set[str]) -> Location:
+    """The target again; of a list that came in on stdin what lies below this folder."""
+    if path != "-":
+        return path
+    return PathList(tuple(name for name in names if _is_below(PurePath(name))), Path())
 
 
 def _is_below(path: PurePath) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _thumbnail(file: Path) -> bytes | None:
+def _thumbnail(opening: Callable[[], BinaryIO]) -> bytes | None:
     try:
-        with Image.open(file, formats=picture_formats()) as picture:
+        with opening() as stream, Image.open(stream, formats=picture_formats()) as picture:
             # A large JPEG is decoded at an eighth of its size where that is still enough.
             picture.draft("RGB", (_PIXELS, _PIXELS))
-            small, _ = convert(ImageOps.exif_transpose(picture), _RGB)
+            upright = ImageOps.exif_transpose(picture)
+            values = np.asarray(upright)
+            low, high = float(values.min()), float(values.max())
+            # Of more than 8 bits the darkest is black and the brightest white.
+            small, _ = convert(upright, _RGB, (low, max(high, low + 1)))
             small.thumbnail((_PIXELS, _PIXELS))
             written = io.BytesIO()
             small.save(written, "PNG", optimize=True)

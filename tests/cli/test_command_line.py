@@ -13,19 +13,21 @@ from adabn_cli.cli.app import app
 
 _MODEL = "--arch --arch-args --weights --trust-pickle --debug"
 _SCORED = (
-    f"{_MODEL} --output --device --img-size --mean --std --crop-pct --interpolation --labels "
-    "--class-map --batch-size --workers --max-images --max-bad --seed --json --quiet"
+    f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct --interpolation "
+    "--labels --class-map --batch-size --workers --max-images --max-bad --stride --value-range "
+    "--seed --json --quiet"
 )
 _OPTIONS = {
-    "adapt": f"{_SCORED} --task --masks --target --eval --engine --method --on-harm --profile --source --layers "
-    "--prior --alpha --verify --out --force --dry-run --memory --spill-dir",
+    "adapt": f"{_SCORED} --task --masks --target --target-format --eval --engine --method "
+    "--on-harm --profile --source --reference --layers --prior --alpha --verify --out --force "
+    "--dry-run --memory --spill-dir",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
-    "inspect": f"{_MODEL} --json",
+    "inspect": f"{_MODEL} --input --json",
     "evaluate": f"{_SCORED} --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",
-    "apply": f"{_MODEL} --out --revert --force --json --quiet",
+    "apply": f"{_MODEL} --input --out --revert --force --json --quiet",
     "demo": "--json --quiet --debug",
 }
 
@@ -56,22 +58,50 @@ def test_commands_and_options_are_these():
     assert found == {name: set(options.split()) for name, options in _OPTIONS.items()}
 
 
-@pytest.mark.parametrize("arguments", ["['--help']", "['adapt', '--help']", "['report', RUN]"])
-def test_help_and_report_do_not_import_torch(sample_run, arguments):
+_HEAVY = {"torch", "numpy", "PIL", "scipy", "matplotlib", "torchvision"}
+_NOT_FOR_HELP = _HEAVY | {"pydantic", "markdown_it", "pygments", "rich.traceback"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("['--help']", _NOT_FOR_HELP),
+        ("[]", _NOT_FOR_HELP),
+        ("['adapt', '--help']", _HEAVY | {"markdown_it", "pygments"}),
+        ("['report', RUN]", _HEAVY),
+        ("['report', RUN, '--md', '-', '--fail-on', 'residual>1']", _HEAVY),
+        ("['report']", _HEAVY),
+    ],
+)
+def test_help_and_report_import_no_more_than_they_need(sample_run, arguments, absent):
     program = (
         f"RUN = {str(sample_run)!r}\nimport sys\nfrom adabn_cli.cli.boundary import run\n"
-        f"assert run({arguments}) == 0\nassert not {{'torch', 'numpy', 'PIL'}} & set(sys.modules)"
+        f"assert run({arguments}) in (0, 2)\nassert not {absent!r} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
 
 
-def test_help_takes_less_than_half_a_second():
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert _adabn("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+def test_richs_own_modules_are_whole_after_help():
+    program = (
+        "from adabn_cli.cli.boundary import run\nassert run(['--help']) == 0\n"
+        "import rich.markdown, rich.traceback\n"
+        "assert rich.markdown.Markdown('a').markup == 'a' and rich.traceback.Traceback.extract"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+
+def test_help_and_report_start_at_once(sample_run):
+    # Promised are 0.25 s and 0.6 s of a free processor; the limits leave room for a busy one.
+    for arguments, most in ((["--help"], 0.5), (["report", sample_run], 1.2)):
+        cpu, wall = [], []
+        for _ in range(5):
+            before, start = os.times(), time.perf_counter()
+            assert _adabn(*arguments).returncode == 0
+            after = os.times()
+            wall.append(time.perf_counter() - start)
+            cpu.append(after.children_user - before.children_user)
+        sys.stdout.write(f"adabn {arguments[0]}: {min(cpu):.2f} s CPU, {min(wall):.2f} s\n")
+        assert min(cpu) < most
 
 
 @pytest.mark.parametrize("variable", ["GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "CI"])

@@ -319,3 +319,18 @@ def test_a_task_that_does_not_fit_the_outputs_is_refused(
     done = command("adapt", sample_model, "-t", few_pictures, "-o", "run", *options)
     assert done.code == code
     assert told in " ".join(done.err.split())
+
+
+def test_a_source_needs_no_masks_and_a_profile_of_maps_matches(adapt, digits, command):
+    with_source = adapt("--masks", digits.masks, "--source", digits.pictures)
+    assert with_source.code == 0
+    assert record()["method"]["name"] == "matched"
+    # A target that is its own source has nothing to adapt.
+    figure = record()["task"]["figures"][0]
+    assert figure["after"] == pytest.approx(figure["before"], abs=1e-3)
+    done = command(
+        *("profile", digits.model, "--arch", f"{DIGITS}:DigitMaps", "--source", digits.pictures),
+        *("-o", "maps.profile", *segmented_digits.PREPROCESSING),
+    )
+    assert done.code == 0
+    assert "--masks" not in done.out + done.err

@@ -14,7 +14,7 @@ from PIL import Image
 
 from adabn_cli.model import Preprocessing
 from adabn_cli.targets.decoding import Decoded, Unreadable, convert, decode
-from adabn_cli.targets.picture_formats import picture_suffixes
+from adabn_cli.targets.picture_formats import DICOM_SUFFIXES, picture_suffixes
 
 GRAY = Preprocessing((8, 8), (0.5,), (0.5,))
 RGB = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
 def decoded(file: Path, preprocessing: Preprocessing = RGB) -> Decoded:
-    result = decode(file, preprocessing)
+    result = decode(lambda: file.open("rb"), preprocessing)
     assert isinstance(result, Decoded), result
     return result
 
 
 def reason(file: Path, preprocessing: Preprocessing = RGB) -> str:
-    result = decode(file, preprocessing)
+    result = decode(lambda: file.open("rb"), preprocessing)
     assert isinstance(result, Unreadable)
     assert "\n" not in result.reason
     return result.reason
@@ -45,7 +45,7 @@ def ramp(height: int = 8, width: int = 8) -> np.ndarray:
     return np.arange(height * width).reshape(height, width)
 
 
-@pytest.mark.parametrize("suffix", sorted(picture_suffixes()))
+@pytest.mark.parametrize("suffix", sorted(picture_suffixes() - DICOM_SUFFIXES))
 def test_every_suffix_can_be_read(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
     mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
@@ -116,29 +116,6 @@ def test_cmyk_becomes_its_colour_also_where_adobe_inverts_it(tmp_path, suffix):
     assert np.abs(result.pixels_HWC[4, 4].astype(int) - (0, 255, 255)).max() <= 3
     if suffix == "jpg":
         assert b"Adobe" in (tmp_path / "x.jpg").read_bytes()
-
-
-@pytest.mark.parametrize(("suffix", "dtype"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
-def test_16_bit_gray_is_scaled_and_not_cut(tmp_path, suffix, dtype):
-    values = (ramp() * 1040).astype(dtype)
-    file = save(tmp_path / f"x.{suffix}", Image.fromarray(values))
-    result = decoded(file, GRAY)
-    assert result.conversions == ("16-bit to 8-bit",)
-    np.testing.assert_array_equal(result.pixels_HWC[:, :, 0], np.rint(ramp() * 1040 / 257))
-    assert decoded(file).conversions == ("16-bit to 8-bit", "gray to RGB")
-
-
-def test_the_ends_of_the_16_bit_range_are_the_ends_of_the_8_bit_range():
-    plain, _ = convert(Image.fromarray(np.array([[0, 65535]], np.uint16)), 1)
-    assert list(np.asarray(plain)[0]) == [0, 255]
-
-
-def test_32_bit_integers_are_read_where_16_bits_hold_them(tmp_path):
-    result = decoded(save(tmp_path / "x.tif", Image.fromarray((ramp() * 1040).astype(np.int32))))
-    assert result.conversions == ("16-bit to 8-bit", "gray to RGB")
-    for wrong, text in ((ramp() * 1041, "from 0 to 65583"), (ramp() - 1, "from -1 to 62")):
-        file = save(tmp_path / "y.tif", Image.fromarray(wrong.astype(np.int32)))
-        assert text in reason(file)
 
 
 def test_floats_are_read_where_they_are_shares(tmp_path):
@@ -227,7 +204,7 @@ def test_corrupt_bytes_never_raise(tmp_path, suffix):
         for position in generator.integers(0, len(data), 8):
             data[position] = generator.integers(0, 256)
         (tmp_path / "x.jpg").write_bytes(data)
-        assert isinstance(decode(tmp_path / "x.jpg", RGB), Decoded | Unreadable)
+        assert isinstance(decode((tmp_path / "x.jpg").open, RGB), Decoded | Unreadable)
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path):
@@ -271,4 +248,4 @@ def test_a_bug_in_our_own_framing_is_not_taken_for_a_bad_picture(tmp_path, monke
     monkeypatch.setattr("adabn_cli.targets.decoding.frame", broken)
     file = save(tmp_path / "x.png", Image.new("L", (8, 8)))
     with pytest.raises(TypeError, match="a bug"):
-        decode(file, RGB)
+        decode(lambda: file.open("rb"), RGB)

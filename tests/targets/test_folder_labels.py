@@ -10,6 +10,7 @@ import pytest
 
 from adabn_cli.errors import TargetError
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
+from adabn_cli.targets.sources import read_source
 
 DIGITS = tuple(map(str, range(10)))
 
@@ -211,7 +212,8 @@ def test_without_any_word_of_classes_there_are_no_labels(tmp_path, names):
 
 def test_classes_do_not_depend_on_which_pictures_were_drawn(tmp_path):
     pictures = in_folders(tmp_path, "a", "b", "c")
-    assert list(labels(tmp_path, pictures[2:], None, 3).indices_N) == [2]
+    request = LabelRequest(tmp_path, n_outputs=3, source=read_source(tmp_path))
+    assert list(read_labels(pictures[2:], request).indices_N) == [2]
 
 
 def test_folders_without_pictures_are_no_classes(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
 from adabn_cli.errors import TargetError
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
+from adabn_cli.targets.source import Picture, source_of
 
 PICTURES = ("a.png", "b/c.png", "d.png")
 
@@ -59,9 +61,9 @@ def test_pictures_without_a_label_are_unknown_and_counted(root):
 
 
 def test_labels_of_pictures_not_there_are_counted(root):
-    (root / "undrawn.png").touch()
+    listed = [Picture(name, io.BytesIO) for name in (*PICTURES, "undrawn.png")]
     rows = "a.png,0\nb/c.png,0\nd.png,0\ngone.png,1\nundrawn.png,1\n" + "x" * 300 + ".png,1\n"
-    read = labels(root, "path,label\n" + rows, n_outputs=2)
+    read = labels(root, "path,label\n" + rows, n_outputs=2, source=source_of("x", listed))
     missing = f"gone.png, {'x' * 300}.png"
     assert read.notes == (f"2 labels are for pictures not there: {missing}.",)
 
