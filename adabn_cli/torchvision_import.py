@@ -15,10 +15,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:  # At run time importlib.abc takes 8 ms, and duck typing is all that is needed.
+    from importlib.abc import Loader
 
 _REGISTRATIONS = "torchvision._meta_registrations"
 _NAMESPACE = "torchvision::"
@@ -32,7 +34,7 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds one module, where everyone else would, and wraps its loader."""
 
     def find_spec(
@@ -42,11 +44,11 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegistrationsLoader(spec.loader)
+            spec.loader = cast("Loader", _RegistrationsLoader(spec.loader))
         return spec
 
 
-class _RegistrationsLoader(Loader):
+class _RegistrationsLoader:
     """Runs the module as its own loader does, without registrations for operators not there."""
 
     def __init__(self, loader: Loader) -> None:

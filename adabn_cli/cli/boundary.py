@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from adabn_cli.cli.consoles import print_error, speak_any_encoding, write_json
-from adabn_cli.errors import AdabnError, UsageError
+from adabn_cli.errors import AdabnError, StoppedError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -36,6 +37,8 @@ def run(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         told = _as_told(error)
+        if isinstance(told, StoppedError):
+            told.hint = _to_go_on(arguments, told)
         return _tell(arguments, told, told.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -43,7 +46,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _command(arguments: Sequence[str]) -> int:
     from adabn_cli.cli.app import app, settings_for
+    from adabn_cli.cli.help_screen import import_renderer
 
+    import_renderer(arguments)
     code = app(
         args=list(arguments) or ["--help"],
         prog_name="adabn",
@@ -65,6 +70,13 @@ def _interrupted() -> AdabnError:
     return AdabnError(
         "Interrupted; nothing was written.", hint="Give the same command again to start over."
     )
+
+
+def _to_go_on(arguments: Sequence[str], stopped: StoppedError) -> str:
+    given = list(arguments)
+    if not any(argument.split("=")[0] == "--resume" for argument in given):
+        given += ["--resume", str(stopped.folder)]
+    return f"Go on with: {shlex.join(['adabn', *given])}"
 
 
 def _as_told(error: Exception) -> AdabnError:
