@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests' nets are small: on busy cores two threads wait for each other (README: 272 s, not 39).
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-gpu check format lint types bench bench-normalizers bench-shifts sample-data architecture-index clean
+.PHONY: help demo test test-slow test-gpu check format lint types bench bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,6 +45,9 @@ types: $(VENV)/installed ## See that the types fit
 
 bench: $(VENV)/installed ## Time the engines against a plain pass and update_bn, with their errors
 	$(BIN)/python benchmarks/engines.py
+
+bench-graphs: $(VENV)/installed ## Time TorchScript, .pt2 and ONNX against a plain pass of the same file
+	$(BIN)/python benchmarks/graph_formats.py
 
 bench-normalizers: $(VENV)/installed ## Train five normalizers and measure their papers' claims (needs npm)
 	$(BIN)/python -m pip install --quiet scikit-learn
