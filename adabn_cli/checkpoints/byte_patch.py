@@ -96,7 +96,7 @@ def appearing(target: Path) -> Iterator[Path]:
         temporary.touch()
     except OSError as error:
         raise ModelError(
-            f"The adapted model cannot be written: {error.strerror}.",
+            f"The model cannot be written: {error.strerror}.",
             where=str(target),
             hint="Choose another folder with -o.",
         ) from error

@@ -72,6 +72,13 @@ def require_convertible(opened: OpenedModel, kind: str, path: Path) -> None:
             where=str(path),
             hint=f"adabn convert {path.name} -o weights.pth; then convert that, with --arch.",
         )
+    others = {site.kind for site in opened.model.sites} - {"batch_norm"}
+    if is_graph(kind) and others:
+        raise ModelError(
+            f"Only BatchNorm stays a layer in a graph; this model adapts by {', '.join(others)}.",
+            where=str(path),
+            hint="Convert it to .pth or .safetensors, which keep every layer.",
+        )
     if kind == "ONNX":
         require_onnx(path)
 
@@ -194,7 +201,7 @@ def _onnx(module: torch.nn.Module, images: Tensor, said: str) -> bytes:
     torch.onnx.export(
         module,
         (images,),
-        buffer,
+        buffer,  # type: ignore[arg-type] # The exporter by tracing takes it; typed for the other.
         dynamo=False,  # The other one takes a library more, and two files.
         # Either of the two would fold BatchNorm into the convolutions.
         training=torch.onnx.TrainingMode.PRESERVE,

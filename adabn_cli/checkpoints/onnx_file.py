@@ -19,6 +19,7 @@ from torch import Tensor
 from adabn_cli.checkpoints import onnx_bytes
 from adabn_cli.checkpoints.byte_patch import TensorPlace, cast_as_stored, patch, sha256_of
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Entry, Graph, all_tensors
+from adabn_cli.checkpoints.onnx_integrity import what_is_broken
 from adabn_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -165,6 +166,9 @@ def read(path: Path) -> OnnxFile:
         ) from error
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
+    broken = what_is_broken(proto.graph)
+    if broken:
+        raise ModelError(f"The ONNX file is damaged: {broken}.", where=str(path), hint=_COPY_AGAIN)
     return OnnxFile(path, sha256, proto, data_files)
 
 

@@ -88,6 +88,8 @@ def _format_of(path: Path, head: bytes) -> str:
         raise _unreadable(path, "a plain pickle, not written by torch.save", _SAVE_STATE_DICT)
     if _is_onnx(head):
         return "onnx"
+    if _is_text(head):
+        raise _unreadable(path, "a text file", "Give a PyTorch checkpoint or a safetensors file.")
     raise _unreadable(
         path, "of an unknown kind", "Give a PyTorch checkpoint or a safetensors file."
     )
@@ -96,6 +98,12 @@ def _format_of(path: Path, head: bytes) -> str:
 def _is_onnx(head: bytes) -> bool:
     """ModelProto begins with field 1, the IR version; then a producer's name, or a graph."""
     return head[0] == 0x08 and 0 < head[1] < 64 and head[2:3] in (b"\x12", b"\x3a", b"\x1a", b"B")
+
+
+def _is_text(head: bytes) -> bool:
+    text = head.decode(errors="ignore")
+    whole = len(text.encode()) > len(head) - 4  # The last character may be cut in two.
+    return whole and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def _zip_format(path: Path) -> str:
@@ -120,6 +128,8 @@ def _zip_format(path: Path) -> str:
         return "torch-zip"
     if "config.json" in names and "model.weights.h5" in names:
         raise _unreadable(path, "a Keras model", "Give a PyTorch checkpoint or a safetensors file.")
+    if names and all(name.endswith(".npy") for name in names):
+        raise _unreadable(path, "an archive of NumPy arrays", _SAVE_STATE_DICT)
     if any(name.endswith((".pth", ".pt", ".th", ".safetensors", ".ckpt")) for name in names):
         raise _unreadable(path, "a zip archive that holds checkpoints", _UNPACK)
     raise _unreadable(path, "a zip archive without a model in it", "Give the checkpoint itself.")

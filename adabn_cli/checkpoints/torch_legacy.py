@@ -12,8 +12,7 @@ from typing import IO
 
 from adabn_cli.checkpoints.byte_patch import ByteSpan
 from adabn_cli.checkpoints.pickle_audit import PickleAudit, audit_pickle
-from adabn_cli.checkpoints.torch_pickle import PickledFile, storage_bytes
-from adabn_cli.errors import ModelError
+from adabn_cli.checkpoints.torch_pickle import PickledFile, damaged, storage_bytes
 
 _DATA, _KEYS, _PICKLES = 3, 4, 5
 
@@ -47,17 +46,9 @@ def _storages(
         header = file.read(8)
         fits = size is not None and position + 8 + size <= length
         if size is None or not fits or header != struct.pack("<q", numel):
-            raise _damaged(path, f"storage {key} is missing or cut off")
+            raise damaged(path, f"storage {key} is missing or cut off")
         spans[str(key)] = ByteSpan(position + 8, size)
         position += 8 + size
     if set(sizes) - set(spans):
-        raise _damaged(path, "some of its tensors are missing")
+        raise damaged(path, "some of its tensors are missing")
     return spans
-
-
-def _damaged(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"The checkpoint is damaged: {why}.",
-        where=str(path),
-        hint="Copy or download it again and compare the sizes.",
-    )

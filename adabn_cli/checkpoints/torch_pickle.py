@@ -83,6 +83,15 @@ def storage_bytes(storage: StoredStorage) -> int | None:
     return None if size is None or storage.numel < 0 else size * storage.numel
 
 
+def damaged(path: Path, why: str) -> ModelError:
+    """That a file is not what torch.save wrote, and why that is known."""
+    return ModelError(
+        f"The checkpoint is damaged: {why}.",
+        where=str(path),
+        hint="Copy or download it again and compare the sizes.",
+    )
+
+
 def unpickle(path: Path, file: PickledFile, *, trust_pickle: bool) -> Unpickled:
     """The file's content, on the CPU; restricted unless trusted, and only after the audit.
 

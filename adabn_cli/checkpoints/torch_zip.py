@@ -18,7 +18,7 @@ import torch
 
 from adabn_cli.checkpoints.byte_patch import ByteSpan
 from adabn_cli.checkpoints.pickle_audit import audit_pickle
-from adabn_cli.checkpoints.torch_pickle import PickledFile, storage_bytes
+from adabn_cli.checkpoints.torch_pickle import PickledFile, damaged, storage_bytes
 from adabn_cli.errors import ModelError
 
 _LOCAL_HEADER = 30
@@ -64,14 +64,14 @@ def lay_out(path: Path) -> PickledFile:
         with path.open("rb") as file:  # A path that is no UTF-8 cannot be passed by name.
             same = torch._C.PyTorchFileReader(file).get_record("data.pkl") == pickled
     except _DAMAGE as error:
-        raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
+        raise damaged(path, str(error).partition("\n")[0] or "it ends early") from error
     if not same:
-        raise _damaged(path, "two readers of zip archives see different content")
+        raise damaged(path, "two readers of zip archives see different content")
     audit = audit_pickle(io.BytesIO(pickled), str(path))
     for storage in audit.storages:
         declared, size = storage_bytes(storage), spans.get(storage.key)
         if declared is None or size is None or declared != size.length:
-            raise _damaged(path, f"storage {storage.key} is not of the size that it should be")
+            raise damaged(path, f"storage {storage.key} is not of the size that it should be")
     return PickledFile((audit,), audit, spans, unpatchable)
 
 
@@ -85,7 +85,7 @@ def member_spans(path: Path) -> tuple[dict[str, ByteSpan], str]:
             members = _checked_members(archive, path)
             return _storages(path, members, members[0].filename.partition("/")[0] + "/")
     except _DAMAGE as error:
-        raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
+        raise damaged(path, str(error).partition("\n")[0] or "it ends early") from error
 
 
 def member_texts(path: Path, folder: str) -> dict[str, str]:
@@ -99,7 +99,7 @@ def member_texts(path: Path, folder: str) -> dict[str, str]:
                 if inner.startswith(folder):
                     texts[inner.removeprefix(folder)] = archive.read(name).decode(errors="replace")
     except _DAMAGE as error:
-        raise _damaged(path, str(error).partition("\n")[0] or "it ends early") from error
+        raise damaged(path, str(error).partition("\n")[0] or "it ends early") from error
     return texts
 
 
@@ -201,11 +201,3 @@ def _crc(file: BinaryIO, span: ByteSpan) -> int:
         crc = zlib.crc32(chunk, crc)
         left -= len(chunk)
     return crc
-
-
-def _damaged(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"The checkpoint is damaged: {why}.",
-        where=str(path),
-        hint="Copy or download it again and compare the sizes.",
-    )

@@ -48,6 +48,9 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 #: What torch's AveragedModel counts beside the weights.
 _AVERAGE_COUNT = "n_averaged"
 
+#: How the keys of torch's quantized linear layers end.
+_PACKED = "._packed_params._packed_params"
+
 _Value = TypeVar("_Value")
 
 
@@ -85,12 +88,23 @@ def find_weights(root: Any, choice: str | None, where: str) -> Weights:
     found = candidates[key]
     if isinstance(found, nn.Module):
         return Weights(key, {}, _unwrapped(found), tuple(notes))
+    _require_unquantized(found, where)
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     left_out = [name for name in found if name not in tensors]
     if left_out and key:
         notes.append(f"not tensors, left alone: {', '.join(left_out[:5])}")
     entries, stripped = clean_keys(tensors)
     return Weights(key, entries, None, tuple(notes), stripped)
+
+
+def _require_unquantized(found: Mapping[str, Any], where: str) -> None:
+    for name, value in found.items():
+        if name.endswith(_PACKED) or (isinstance(value, Tensor) and value.is_quantized):
+            raise ModelError(
+                "The weights are quantized: their layers compute in integers.",
+                where=f"{where}: {name}",
+                hint="Give the checkpoint from before it was quantized, and quantize it again.",
+            )
 
 
 def clean_keys(entries: Mapping[str, _Value]) -> tuple[dict[str, _Value], tuple[str, ...]]:

@@ -61,8 +61,6 @@ def convert(
     require_convertible(opened, kind, request.path)
     known = opened.model.preprocessing
     size = size or (known.size if known else None)
-    if size is not None and min(size) < 1:
-        raise UsageError(f"--img-size {size[0]},{size[1]} is no size.", hint="Give 1 or more.")
     if is_graph(kind) and size is None:
         raise UsageError(
             "Nothing says which size of pictures the graph is to take.",

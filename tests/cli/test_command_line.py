@@ -27,6 +27,7 @@ _OPTIONS = {
     "inspect": f"{_MODEL} --input --json",
     "evaluate": f"{_SCORED} --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",
+    "convert": f"{_MODEL} --output --out --img-size --force --json --quiet",
     "apply": f"{_MODEL} --input --out --revert --force --json --quiet",
     "demo": "--json --quiet --debug",
 }

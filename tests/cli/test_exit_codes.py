@@ -220,5 +220,5 @@ def test_exit_codes_are_in_the_help_of_report(command):
 
 def test_every_command_is_known_to_these_tests():
     assert {command.callback.__name__ for command in app.app.registered_commands} == {
-        *("adapt", "report", "inspect", "evaluate", "profile", "apply", "demo")
+        *("adapt", "report", "inspect", "evaluate", "profile", "apply", "convert", "demo")
     }
