@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "printable"}
-WORDS = SPEECH | {"batch", "histogram", "model", "moments", "outputs"}
+WORDS = SPEECH | {"batch", "histogram", "model", "moments", "outputs", "process_group", "ranks"}
 RULES = {"adaptation", "fingerprint", "normalizers", "packs", "profiles"}
 PARTS = {"checkpoints", "engines", "measures", "targets"}
 
@@ -23,6 +23,7 @@ PARTS = {"checkpoints", "engines", "measures", "targets"}
 MAY_LOOK_INTO: dict[str, set[str]] = {
     **{word: set() for word in WORDS | {"record", "torchvision_import"}},
     "histogram": {"moments"},
+    "process_group": {"errors"},
     "model": {"moments", "outputs"},
     "batch": {"outputs"},
     "normalizers": WORDS,
@@ -31,9 +32,9 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "adaptation": WORDS | {"normalizers", "profiles"},
     "packs": WORDS | {"fingerprint"},
     "checkpoints": WORDS | {"normalizers"},
-    "targets": SPEECH | {"batch", "model", "outputs"},
+    "targets": SPEECH | {"batch", "model", "outputs", "ranks"},
     "engines": WORDS | {"adaptation"},
-    "measures": SPEECH | {"moments", "outputs"},
+    "measures": SPEECH | {"moments", "outputs", "ranks"},
     "workflows": WORDS | RULES | PARTS | {"record"},
     "renderers": SPEECH | {"record"},
     "cli": WORDS | RULES | PARTS | {"record", "renderers", "workflows"},

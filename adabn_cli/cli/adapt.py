@@ -10,6 +10,8 @@ import typer
 from adabn_cli.cli import consoles, options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
+from adabn_cli.errors import UsageError
+from adabn_cli.ranks import several, speaks
 
 if TYPE_CHECKING:
     from adabn_cli.adaptation import Method
@@ -218,11 +220,17 @@ def adapt(
     from adabn_cli.adaptation import Adaptation
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.cli.ranks import among_ranks
     from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
     from adabn_cli.workflows.memory_plan import Limits
     from adabn_cli.workflows.plan import plan_of
     from adabn_cli.workflows.scored_pictures import PicturesRequest
 
+    if several() and resume is not None:
+        raise UsageError(
+            "Several processes keep no notes of what they measure, so none can go on.",
+            hint="Leave out --resume, or run in one process.",
+        )
     request = AdaptRequest(
         model=ModelRequest(
             *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
@@ -253,11 +261,15 @@ def adapt(
         limits=Limits(values.memory(memory), spill_dir),
         resume=resume is not None,
     )
-    with shown_progress(quiet=quiet or json_) as progress:
+    tells_little = quiet or json_ or not speaks()
+    with among_ranks(request) as request, shown_progress(quiet=tells_little) as progress:
         job = prepare(request, progress)
         if not dry_run:
-            _tell_cost(job, quiet=quiet or json_)
+            if speaks():
+                _tell_cost(job, quiet=quiet or json_)
             record = carry_out(job).record
+    if not speaks():
+        return 0 if dry_run else _exit_code(record, on_harm)
     if dry_run:
         show_plan(plan_of(job), json=json_)
         return 0
@@ -270,11 +282,14 @@ def _tell_cost(job: Job, *, quiet: bool) -> None:
     from adabn_cli.renderers.plan import resources_line
     from adabn_cli.workflows.judging import forwards_to_come
     from adabn_cli.workflows.plan import resources_of
+    from adabn_cli.workflows.resume import is_kept
 
     if not quiet:
         target = job.pictures.target
         consoles.tell(f"Target: {job.pictures.images:,} pictures from {target.kind}.")
         consoles.tell(resources_line(resources_of(job)))
+    if job.request.resume and not is_kept(job.folder):
+        consoles.tell(f"Nothing is kept of {job.folder}: it starts over.")
     forwards = 1 + forwards_to_come(job.installer)
     if forwards > 2:
         consoles.tell(
@@ -293,4 +308,8 @@ def _mind_harm(record: Record, on_harm: str) -> int:
     consoles.tell(
         "warning: Adapting harms. --on-harm keep writes the source model instead.", style="yellow"
     )
-    return 1 if on_harm == "fail" else 0
+    return _exit_code(record, on_harm)
+
+
+def _exit_code(record: Record, on_harm: str) -> int:
+    return 1 if record.verdict.outcome == "harm" and on_harm == "fail" else 0

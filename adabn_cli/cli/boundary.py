@@ -12,6 +12,7 @@ from types import FrameType
 
 from adabn_cli.cli.consoles import print_error, speak_any_encoding, write_json
 from adabn_cli.errors import AdabnError, StoppedError, UsageError
+from adabn_cli.ranks import speaks
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -96,6 +97,8 @@ def _as_told(error: Exception) -> AdabnError:
 
 
 def _tell(arguments: Sequence[str], error: AdabnError, code: int) -> int:
+    if not speaks():  # Another process of the same job tells it.
+        return code
     if "--json" in arguments:
         about = {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": code}
         write_json({"error": about})

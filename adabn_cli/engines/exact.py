@@ -6,15 +6,20 @@ is what the deployed model will see. Does not depend on batch size or order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from adabn_cli.adaptation import Installer
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.meeting import meet_at_every_site
+from adabn_cli.engines.notes import NoNotes, PassNotes
 from adabn_cli.engines.observe import pool
-from adabn_cli.model import Site
+from adabn_cli.engines.waiting import notes_of
+from adabn_cli.model import Signal, Site
 from adabn_cli.moments import Moments, SiteMoments
+from adabn_cli.outputs import Outputs
 
 # A layer that is used again behind itself needs a fixed point; sequential reuse takes 5 to 20.
 _MAX_FORWARDS = 30
@@ -30,12 +35,37 @@ def estimate(
     what its last one will show, so such models repeat the forward, with those sites held at a
     damped average of the rounds, until they settle (1e-7 of a standard deviation) or 30 forwards.
     """
-    forward = _Forward(installer, {})
+    notes = notes_of(batches)
+    if (known := notes.estimate()) is not None:
+        for index, outputs in notes.outputs():
+            on_outputs(index, outputs)
+        for name, moments in known.installed.items():
+            installer.install(installer.sites[name], moments)
+        return known
+
+    def noted(index: int, outputs: Outputs) -> None:
+        notes.note_outputs(index, outputs)
+        on_outputs(index, outputs)
+
+    found = _settled(installer, batches, noted, progress, notes)
+    notes.note_estimate(found)
+    return found
+
+
+def _settled(
+    installer: Installer,
+    batches: Batches,
+    on_outputs: OutputSink,
+    progress: Progress,
+    notes: PassNotes,
+) -> Estimate:
+    forward = _Forward(installer, {}, notes)
     forward.run(batches, on_outputs, progress)
     held = {name: forward.installed[name] for name in forward.reused & installer.selected}
     damping, last_gap, forwards = 1.0, float("inf"), 1
     while held and forwards < _MAX_FORWARDS:
-        forward = _Forward(installer, held)
+        # Only the first forward is noted: few models need another.
+        forward = _Forward(installer, held, NoNotes())
         forward.run(batches, on_outputs, progress)
         forwards += 1
         wanted = {name: forward.wanted(name) for name in held}
@@ -53,9 +83,11 @@ def estimate(
 class _Forward:
     """One forward of all batches side by side. `held` sites are installed before it starts."""
 
-    def __init__(self, installer: Installer, held: dict[str, Moments]) -> None:
+    def __init__(self, installer: Installer, held: dict[str, Moments], notes: PassNotes) -> None:
         self.installer = installer
         self.held = held
+        self.notes = notes
+        self.passed = 0
         self.sites: dict[str, Site] = {}
         self.measured: dict[str, SiteMoments] = {}
         self.installed: dict[str, Moments] = {}
@@ -65,15 +97,22 @@ class _Forward:
         for site in self.installer.model.sites:
             if site.name in self.held:
                 self._install(site, self.held[site.name])
-        installer = self.installer
-        meet_at_every_site(
-            installer.model, batches, installer.measure, self._visit, on_outputs, progress
-        )
+        for name, moments in _once_each(self.notes.sites()):
+            self._take(self.installer.sites[name], moments)
+            self.passed += 1
+        meet_at_every_site(self.installer.model, batches, self, on_outputs, progress)
+
+    def measure(self, signal: Signal, batch: int) -> SiteMoments:
+        return self.installer.measure(signal, batch)
+
+    def visit(self, site: Site, moments: SiteMoments) -> None:
+        self.notes.note_site(site.name, moments)
+        self._take(site, moments)
 
     def wanted(self, name: str) -> Moments:
         return self.installer.wanted(self.sites[name], self.measured[name])
 
-    def _visit(self, site: Site, moments: SiteMoments) -> None:
+    def _take(self, site: Site, moments: SiteMoments) -> None:
         if site.name in self.measured:
             self.reused.add(site.name)
         self.sites[site.name] = site
@@ -84,6 +123,13 @@ class _Forward:
     def _install(self, site: Site, moments: Moments) -> None:
         self.installed[site.name] = moments
         self.installer.install(site, moments)
+
+
+def _once_each(sites: Sequence[tuple[str, SiteMoments]]) -> Sequence[tuple[str, SiteMoments]]:
+    """The sites up to the first that comes again: until then each has had one statistic only."""
+    names = [name for name, _ in sites]
+    first = next((i for i, name in enumerate(names) if name in names[:i]), len(names))
+    return sites[:first]
 
 
 def _distance(a: Moments, b: Moments, eps: float) -> float:

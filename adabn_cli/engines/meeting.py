@@ -4,121 +4,142 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.memory import MemoryShortError, give_back_freed, require_memory
-from adabn_cli.engines.observe import Measure
+from adabn_cli.engines.merge_order import Ordered
 from adabn_cli.engines.shelf import Arrays, Shelf, Tray
-from adabn_cli.engines.waiting import waiting_of
+from adabn_cli.engines.waiting import ranks_of, waiting_of
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments
 from adabn_cli.outputs import Outputs
 
 
+class Visitor(Protocol):
+    """Whoever goes from site to site, once all batches are there."""
+
+    @property
+    def passed(self) -> int:
+        """How many sites were visited before; no batch waits there."""
+
+    def measure(self, signal: Signal, batch: int) -> SiteMoments:
+        """What one batch shows at a site."""
+
+    def visit(self, site: Site, moments: SiteMoments) -> None:
+        """All have come to a site, and show this together."""
+
+
 def meet_at_every_site(
     model: Model,
     batches: Batches,
-    measure: Measure,
-    visit: Callable[[Site, SiteMoments], None],
+    visitor: Visitor,
     on_outputs: OutputSink,
     progress: Progress,
 ) -> None:
-    """Runs all batches side by side; `visit` gets each site with the moments of all of them.
+    """Runs all batches side by side; the visitor gets each site with the moments of all of them.
 
-    Moments are merged in the order of the batches, wherever these wait. Raises ModelError where
-    batches take different ways through the model, MemoryShortError before the machine runs out of
-    memory, and SpillError where the disk is full.
+    Moments are merged
+    in one order, wherever the batches wait. Raises ModelError where batches take different ways
+    through the model, MemoryShortError before the machine runs out of memory, and SpillError where
+    the disk is full.
     """
     with ExitStack() as ending:
-        runs = _Runs(model, batches, measure, ending)
+        runs = _Runs(model, batches, visitor, ending)
         total = (len(model.sites) + 1) * len(batches)
 
         def on_batch(done: int) -> None:
             progress(min(done, total), total)
 
         while (met := runs.meet(on_outputs, on_batch)) is not None:
-            visit(*met)
+            visitor.visit(*met)
 
 
 class _Runs:
     """The forwards of all batches, in order: rerun, waiting on disk, waiting in memory."""
 
-    def __init__(self, model: Model, batches: Batches, measure: Measure, ending: ExitStack) -> None:
-        self.model, self.batches, self.measure = model, batches, measure
+    def __init__(self, model: Model, batches: Batches, visitor: Visitor, ending: ExitStack) -> None:
+        self.model, self.batches, self.measure = model, batches, visitor.measure
         self.waiting, self.ending = waiting_of(batches), ending
         self.shelf: Shelf | None = None
         if self.waiting.on_disk and self.waiting.folder is not None:
             self.shelf = ending.enter_context(closing(Shelf(self.waiting.folder)))
         self.places: list[_Place] = []
-        self.sites, self.done = 0, 0
+        self.ranks, self.first = ranks_of(batches)
+        self.sites, self.done = visitor.passed, visitor.passed * len(batches)
 
     def meet(
         self, on_outputs: OutputSink, on_batch: Callable[[int], None]
     ) -> tuple[Site, SiteMoments] | None:
         """Takes all batches to their next site; None where they have come to their end."""
-        merged: tuple[Site, SiteMoments] | None = None
-        again = islice(self.batches, self.waiting.rerun if self.sites else len(self.batches))
+        met, seen = _Met(), Ordered()
+        again = islice(self.batches, self.waiting.rerun if self.places else len(self.batches))
         for index in range(len(self.batches)):
             images = next(again, None)
             place = self._place(index, images)
             del images
             require_memory(index, len(self.batches))
             with _told_when_short(index, len(self.batches)):
-                merged = self._take_on(place, index, merged, on_outputs)
+                met = self._take_on(place, index, met, seen, on_outputs)
             if self.waiting.tight:
                 give_back_freed()
             self.done += 1
             on_batch(self.done)
         self.sites += 1
-        return merged
+        return self._met_by_all(met, seen)
 
     def _take_on(
-        self,
-        place: _Place,
-        index: int,
-        merged: tuple[Site, SiteMoments] | None,
-        on_outputs: OutputSink,
-    ) -> tuple[Site, SiteMoments] | None:
-        """Takes one batch to its next site; what it shows there is added to the others'."""
+        self, place: _Place, index: int, met: _Met, seen: Ordered, on_outputs: OutputSink
+    ) -> _Met:
+        """Takes one batch to its next site; what it shows there is added to `seen`."""
         arrived = place.advance()
         if not isinstance(arrived, Signal):
-            self._check(index, None, merged)
-            on_outputs(index, arrived)
-            return None
+            self._check(met, _Met(True))
+            on_outputs(self.first + index, arrived)
+            return _Met(True)
         moments = self.measure(arrived, index)
-        site, held = arrived.site, arrived.held
+        here, held = _Met(True, arrived.site), arrived.held
         del arrived  # Only the moments stay: its forward keeps the activation alive.
         place.rest(held)
-        self._check(index, site, merged)
-        return site, moments if merged is None else merged[1].merge(moments)
+        self._check(met, here)
+        seen.add(self.first + index, moments)
+        return here
+
+    def _met_by_all(self, met: _Met, seen: Ordered) -> tuple[Site, SiteMoments] | None:
+        """Where the batches of all ranks have met; a rank without batches goes along."""
+        everywhere, merged = _Met(), Ordered()
+        for other, part in self.ranks.gather((met, seen)):
+            self._check(everywhere, other)
+            everywhere = other if other.any_batch else everywhere
+            merged.include(part)
+        return None if everywhere.site is None else (everywhere.site, merged.total())
 
     def _place(self, index: int, images: Tensor | None) -> _Place:
         """The batch's place; a forward of its images starts there where they are given."""
         if images is not None:
             run = self.model.suspended(images)
-            if self.sites:
+            if index < len(self.places):
                 self.places[index] = _Rerun(run, self.sites)
             elif index < self.waiting.rerun:
-                self.places.append(_Rerun(run, 0))
+                self.places.append(_Rerun(run, self.sites))
             else:
                 spills = index < self.waiting.rerun + self.waiting.on_disk
-                place = _Waits(run, self.shelf if spills else None)
+                place = _Waits(run, self.sites, self.shelf if spills else None)
                 self.ending.callback(place.close)
                 self.places.append(place)
         return self.places[index]
 
-    def _check(
-        self, index: int, site: Site | None, merged: tuple[Site, SiteMoments] | None
-    ) -> None:
-        """Raises ModelError where this batch came elsewhere than those before it."""
-        others = merged[0] if merged else None
-        if index == 0 or (site and site.name) == (others and others.name):
+    def _check(self, one: _Met, other: _Met) -> None:
+        """Raises ModelError where some batches came elsewhere than others."""
+        if not (one.any_batch and other.any_batch) or one.name == other.name:
             return
+        others, site = one.site, other.site
         raise ModelError(
             "The model takes different ways for different pictures: some batches "
             + (
@@ -144,17 +165,33 @@ def _told_when_short(index: int, batches: int) -> Iterator[None]:
         raise
 
 
-class _Waits:
-    """A forward that waits until all others have come there, on a shelf or in memory."""
+@dataclass(frozen=True)
+class _Met:
+    """Where batches have come to, if there is any: a site, or the end of their forward."""
 
-    def __init__(self, run: Suspended, shelf: Shelf | None) -> None:
-        self._run, self._shelf, self._tray = run, shelf, Tray()
+    any_batch: bool = False
+    site: Site | None = None
+
+    @property
+    def name(self) -> str | None:
+        return None if self.site is None else self.site.name
+
+
+class _Waits:
+    """A forward that waits until all others have come there, on a shelf or in memory.
+
+    It first runs by `passed` sites, where all have been.
+    """
+
+    def __init__(self, run: Suspended, passed: int, shelf: Shelf | None) -> None:
+        self._run, self._passed, self._shelf, self._tray = run, passed, shelf, Tray()
 
     def advance(self) -> Signal | Outputs:
+        passed, self._passed = self._passed, 0
         if self._shelf is None:
-            return _next(self._run)
+            return _next(self._run, passed)
         with self._shelf.watched(self._tray):
-            return _next(self._run)
+            return _next(self._run, passed)
 
     def rest(self, held: Sequence[Arrays]) -> None:
         if self._shelf is not None:
@@ -173,10 +210,7 @@ class _Rerun:
         self._run, self._passed = run, passed
 
     def advance(self) -> Signal | Outputs:
-        for _ in range(self._passed):
-            if not isinstance(_next(self._run), Signal):
-                return None
-        return _next(self._run)
+        return _next(self._run, self._passed)
 
     def rest(self, held: Sequence[Arrays]) -> None:
         self._run.close()
@@ -185,9 +219,11 @@ class _Rerun:
 _Place = _Waits | _Rerun
 
 
-def _next(run: Suspended) -> Signal | Outputs:
-    """The next signal, or the outputs where there is none."""
+def _next(run: Suspended, passed: int) -> Signal | Outputs:
+    """The signal behind the next `passed` ones, or the outputs where there is none."""
     try:
+        for _ in range(passed):
+            next(run)
         return next(run)
     except StopIteration as end:
         outputs: Outputs = end.value

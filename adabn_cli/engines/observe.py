@@ -5,15 +5,19 @@ It gives the *before* figures under source statistics and the *residual* under a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import islice
 
 from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.engines.memory import give_back_freed
-from adabn_cli.engines.waiting import waiting_of
+from adabn_cli.engines.merge_order import Ordered
+from adabn_cli.engines.notes import PassNotes
+from adabn_cli.engines.waiting import notes_of, ranks_of, waiting_of
 from adabn_cli.model import Model, Signal, Suspended
 from adabn_cli.moments import SiteMoments, measure
 from adabn_cli.outputs import Outputs
+from adabn_cli.ranks import Ranks
 
 #: What is plain_moments of a signal; the number is its batch's.
 Measure = Callable[[Signal, int], SiteMoments]
@@ -32,26 +36,76 @@ def observe(
     measure: Measure = plain_moments,
 ) -> dict[str, SiteMoments]:
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
-    seen: dict[str, SiteMoments] = {}
-    tight = waiting_of(batches).tight
-    for index, images in enumerate(batches):
-        with closing(model.suspended(images)) as forward:
-            on_outputs(index, _watch(forward, seen, measure, index))
+
+    def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
+        return _watched(run, measure, index)
+
+    return over_all(model, batches, one_batch, on_outputs, progress)
+
+
+#: Takes one forward to its end; what it showed by site, and its outputs.
+OneBatch = Callable[[Suspended, int], tuple[dict[str, SiteMoments], Outputs]]
+
+
+def over_all(
+    model: Model, batches: Batches, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
+) -> dict[str, SiteMoments]:
+    """What all batches showed, one after the other, on all ranks; goes on from what is noted."""
+    ranks, _ = ranks_of(batches)
+    return {
+        name: moments.total()
+        for name, moments in together(
+            ranks, own_part(model, batches, one_batch, on_outputs, progress)
+        ).items()
+    }
+
+
+def own_part(
+    model: Model, batches: Batches, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
+) -> dict[str, Ordered]:
+    """The same of the batches of this process alone, not yet summed up."""
+    notes, tight = notes_of(batches), waiting_of(batches).tight
+    _, first = ranks_of(batches)
+    seen, done = _known(notes, on_outputs)
+    for number, images in enumerate(islice(batches, done, None), start=done):
+        with closing(model.suspended(images)) as run:
+            showed, outputs = one_batch(run, number)
+        on_outputs(first + number, outputs)
+        for name, moments in showed.items():
+            seen.setdefault(name, Ordered()).add(first + number, moments)
+        notes.note_outputs(number, outputs)
+        notes.note_batch(number, seen)
         if tight:
             give_back_freed()
-        progress(index + 1, len(batches))
+        progress(number + 1, len(batches))
     return seen
 
 
-def _watch(
-    forward: Suspended, seen: dict[str, SiteMoments], measure: Measure, batch: int
-) -> Outputs:
+def together(ranks: Ranks, seen: Mapping[str, Ordered]) -> dict[str, Ordered]:
+    """What the batches of all ranks showed; the same on each of them."""
+    merged: dict[str, Ordered] = {}
+    for part in ranks.gather(seen):
+        for name, moments in part.items():
+            merged.setdefault(name, Ordered()).include(moments)
+    return merged
+
+
+def _known(notes: PassNotes, on_outputs: OutputSink) -> tuple[dict[str, Ordered], int]:
+    for index, outputs in notes.outputs():
+        on_outputs(index, outputs)
+    return notes.seen(), notes.batches_done()
+
+
+def _watched(
+    run: Suspended, measure: Measure, batch: int
+) -> tuple[dict[str, SiteMoments], Outputs]:
+    seen: dict[str, SiteMoments] = {}
     while True:
         try:
-            signal = next(forward)
+            signal = next(run)
         except StopIteration as end:
             outputs: Outputs = end.value
-            return outputs
+            return seen, outputs
         pool(seen, signal.site.name, measure(signal, batch))
         del signal  # Or it would live through the stretch behind it.
 

@@ -7,14 +7,15 @@ count by their size, and the variance between batches is kept. Dropout stays off
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Mapping
 
 from adabn_cli.adaptation import Installer
-from adabn_cli.batch import Batches, OutputSink, Progress
+from adabn_cli.batch import Batches, OutputSink, Progress, no_output
 from adabn_cli.engines.estimate import Estimate
-from adabn_cli.engines.observe import observe, pool
-from adabn_cli.model import Site
-from adabn_cli.moments import SiteMoments
+from adabn_cli.engines.observe import OneBatch, observe, over_all, pool
+from adabn_cli.model import Suspended
+from adabn_cli.moments import Moments, SiteMoments
+from adabn_cli.outputs import Outputs
 
 
 def estimate(
@@ -22,24 +23,14 @@ def estimate(
 ) -> Estimate:
     """Adapts in one pass; a second one, in eval mode, scores and measures the adapted model."""
     model, total = installer.model, 2 * len(batches)
-    seen: dict[str, SiteMoments] = {}
-    sites: dict[str, Site] = {}
-    for index, images in enumerate(batches):
-        with closing(model.suspended(images)) as forward:
-            for signal in forward:
-                site, moments = signal.site, installer.measure(signal, index)
-                sites[site.name] = site
-                pool(seen, site.name, moments)
-                if site.name in installer.selected:
-                    installer.install(site, moments.pixels)
-        progress(index + 1, total)
-    installed = {
-        name: installer.wanted(sites[name], moments)
-        for name, moments in seen.items()
-        if name in installer.selected
-    }
-    for name, wanted in installed.items():
-        installer.install(sites[name], wanted)
+    seen = over_all(
+        model,
+        batches,
+        train_mode(installer),
+        no_output,
+        lambda done, of: progress(done, total),
+    )
+    installed = install_seen(installer, seen)
     measured = observe(
         model,
         batches,
@@ -48,3 +39,30 @@ def estimate(
         installer.measure,
     )
     return Estimate(installed, measured, forwards=2)
+
+
+def train_mode(installer: Installer) -> OneBatch:
+    """Measures a batch that is normalized by itself at every selected site; gives no outputs."""
+
+    def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
+        seen: dict[str, SiteMoments] = {}
+        for signal in run:
+            site, moments = signal.site, installer.measure(signal, index)
+            pool(seen, site.name, moments)
+            if site.name in installer.selected:
+                installer.install(site, moments.pixels)
+        return seen, None
+
+    return one_batch
+
+
+def install_seen(installer: Installer, seen: Mapping[str, SiteMoments]) -> dict[str, Moments]:
+    """Installs at every selected site what all batches showed there; returns that, by site."""
+    installed = {
+        name: installer.wanted(installer.sites[name], moments)
+        for name, moments in seen.items()
+        if name in installer.selected
+    }
+    for name, wanted in installed.items():
+        installer.install(installer.sites[name], wanted)
+    return installed

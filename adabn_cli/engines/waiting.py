@@ -15,9 +15,11 @@ from pathlib import Path
 from torch import Tensor
 
 from adabn_cli.batch import Batches
+from adabn_cli.engines.notes import NoNotes, Notebook, PassNotes
 from adabn_cli.engines.shelf import Arrays, Shelf, Tray
 from adabn_cli.model import Model
 from adabn_cli.moments import measure
+from adabn_cli.ranks import ALONE, Ranks
 
 # Measured on resnet50: allocator, and the copies that convolutions and moments make on the side.
 _MARGIN = 1.25
@@ -141,10 +143,16 @@ class Room:
 
 @dataclass(frozen=True, eq=False)
 class PlannedBatches:
-    """Batches with where they wait."""
+    """Batches with where they wait, where notes of them are kept, and who has the others.
+
+    Of the batches of all `ranks` these are the ones from number `first` on.
+    """
 
     batches: Batches
     waiting: Waiting = field(repr=False)
+    notebook: Notebook | None = field(default=None, repr=False)
+    ranks: Ranks = field(default=ALONE, repr=False)
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -158,6 +166,20 @@ def waiting_of(batches: Batches) -> Waiting:
     if isinstance(batches, PlannedBatches):
         return batches.waiting
     return Waiting(in_memory=len(batches))
+
+
+def notes_of(batches: Batches) -> PassNotes:
+    """The notes of the pass over these batches that begins now."""
+    if isinstance(batches, PlannedBatches) and batches.notebook is not None:
+        return batches.notebook.next_pass()
+    return NoNotes()
+
+
+def ranks_of(batches: Batches) -> tuple[Ranks, int]:
+    """Who has the other batches, and the number of the first of these."""
+    if isinstance(batches, PlannedBatches):
+        return batches.ranks, batches.first
+    return ALONE, 0
 
 
 def plan_waiting(found: Probe, batches: int, batch_size: int, room: Room) -> Waiting:

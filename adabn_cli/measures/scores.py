@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adabn_cli.measures.heads import Head
 from adabn_cli.outputs import Outputs
+from adabn_cli.ranks import Ranks
 
 # Rows of probabilities sum to one up to the rounding of what wrote them; logits do not.
 _SUM_TOLERANCE = 1e-4
@@ -74,6 +75,20 @@ class Scores:
         self._as_probabilities.pop(index, None)
         if _could_be_probabilities(values_nK, tolerance):
             self._as_probabilities[index] = _read(_two_sided(values_nK), others)
+
+    def join(self, ranks: Ranks) -> None:
+        """Takes in what the same scores have on other ranks, each of other batches."""
+        found = ranks.gather(
+            (self._columns, self._refused, self._as_logits, self._as_probabilities)
+        )
+        for columns, _, as_logits, as_probabilities in found:
+            self._columns = columns if self._columns is None else self._columns
+            self._as_logits.update(as_logits)
+            self._as_probabilities.update(as_probabilities)
+        if any(refused for _, refused, *_ in found):
+            self._refused = True
+            self._as_logits.clear()
+            self._as_probabilities.clear()
 
     def _fits(self, outputs: Tensor) -> bool:
         shaped = outputs.dim() == 2 and outputs.shape[1] > 0 and outputs.is_floating_point()

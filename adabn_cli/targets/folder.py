@@ -22,12 +22,19 @@ from torch import Tensor
 from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Preprocessing
+from adabn_cli.ranks import ALONE, Ranks
 from adabn_cli.targets.decoding import Decoded, Unreadable, decode
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.framing import check_preprocessing
 from adabn_cli.targets.intake import Intake
 from adabn_cli.targets.listing import SkippedPicture
 from adabn_cli.targets.pixel_store import InRows, Keeping, PixelStore, StoredPixels
+from adabn_cli.targets.shared_pictures import (
+    OwnBatches,
+    in_own_batches,
+    own_share,
+    spread_rows,
+)
 from adabn_cli.targets.source import Location, Picture, Source, in_turn, reading_order
 from adabn_cli.targets.sources import read_source
 
@@ -43,6 +50,7 @@ class TargetRequest:
     `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
     and at most 8. `kind` of source is told by the path where it is None. Of videos every
     `stride`-th frame is taken. `value_range` is black and white where there are more than 8 bits.
+    Of several `ranks` each decodes a part.
     """
 
     path: Location
@@ -56,6 +64,7 @@ class TargetRequest:
     kind: str | None = None
     stride: int = 1
     value_range: ValueRange | None = None
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +97,17 @@ class Target:
     def spread(self, most: int) -> Tensor:
         """At most that many pictures, evenly spread over all of them, as one batch."""
         chosen = torch.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures)))
-        pixels = self.pixels_NHWC[chosen.round().long()]
+        rows, own = chosen.round().long(), self.pixels_NHWC
+        if isinstance(own, OwnBatches):
+            pixels = spread_rows(own, rows, self.request.ranks)
+        else:
+            pixels = own[rows]
         return next(iter(PictureBatches(pixels, self.request.preprocessing, most)))
+
+    @property
+    def first_batch(self) -> int:
+        """The number of the first batch of this rank."""
+        return self.pixels_NHWC.first if isinstance(self.pixels_NHWC, OwnBatches) else 0
 
     def batches(self) -> Batches:
         """The pictures as float32 [n, C, H, W], normalized; channels_last where C > 1."""
@@ -128,18 +146,23 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
     _check(request)
     source = read_source(request.path, request.kind, request.stride)
     drawn, subsample = _draw(source.pictures, request)
-    drawn = reading_order(drawn)
+    ranks = request.ranks
+    drawn = reading_order(drawn[own_share(len(drawn), request.batch_size, ranks)])
     shape = (*request.preprocessing.size, request.preprocessing.channels)
     with PixelStore(len(drawn), shape, request.keeping) as store:
-        intake = Intake(store, source.skipped)
+        intake = Intake(store, source.skipped if ranks.index == 0 else ())
         with _decoding(drawn, request) as results:
             for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):
                 intake.take(picture.name, result)
                 on_progress(done, len(drawn))
-        intake.check(request.max_bad, str(request.path))
         pixels_NHWC, rows = store.pixels(), intake.sorted_rows()
         if rows != list(range(len(rows))):
             pixels_NHWC = InRows(pixels_NHWC, torch.tensor(rows))
+        before = intake.join(ranks)
+        intake.check(request.max_bad, str(request.path))
+        if ranks.size > 1:
+            n, size = len(intake.pictures), request.batch_size
+            pixels_NHWC = in_own_batches(pixels_NHWC, before, n, size, ranks)
     return Target(
         path=request.path,
         pictures=tuple(intake.pictures),

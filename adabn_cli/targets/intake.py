@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
+from adabn_cli.ranks import Ranks
 from adabn_cli.targets.decoding import Decoded, Unreadable
 from adabn_cli.targets.listing import SkippedPicture
 from adabn_cli.targets.pixel_store import PixelStore
@@ -48,6 +49,19 @@ class Intake:
         self.sizes = [self.sizes[row] for row in rows]
         self._digests = [self._digests[row] for row in rows]
         return rows
+
+    def join(self, ranks: Ranks) -> int:
+        """Adds what became of the other ranks' pictures; returns how many come before these."""
+        parts = ranks.gather(
+            (self.pictures, self.skipped, self.conversions, self.sizes, self._digests)
+        )
+        before = sum(len(pictures) for pictures, *_ in parts[: ranks.index])
+        self.pictures = [name for part in parts for name in part[0]]
+        self.skipped = [lost for part in parts for lost in part[1]]
+        self.conversions = sum((part[2] for part in parts), Counter())
+        self.sizes = [size for part in parts for size in part[3]]
+        self._digests = [digest for part in parts for digest in part[4]]
+        return before
 
     @property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from adabn_cli.fingerprint import fingerprint, learned_values
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Preprocessing, entries_of, statistics_of
 from adabn_cli.packs import Pack
+from adabn_cli.ranks import ALONE
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
@@ -93,12 +94,19 @@ def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = 
 def carry_out(job: Job) -> Adapted:
     """Adapts, measures and writes what was prepared."""
     request = job.request
+    _require_one_process_for_heads(job)
     with kept_while_running(job) as journal:
         held_out = _open_held_out(job)
         before = _score_held_out(job, held_out)
         outcome = adapt_and_measure(
             job.installer,
-            PlannedBatches(job.pictures.target.batches(), job.memory.waiting, journal),
+            PlannedBatches(
+                job.pictures.target.batches(),
+                job.memory.waiting,
+                journal,
+                request.pictures.ranks,
+                job.pictures.target.first_batch,
+            ),
             request.engine,
             verify=request.verify,
             stages=job.stages,
@@ -107,6 +115,15 @@ def carry_out(job: Job) -> Adapted:
         after = _score_held_out(job, held_out)
         part = held_out_part(held_out, before, after) if held_out else None
         return Adapted(_write(job, outcome, part), job.folder)
+
+
+def _require_one_process_for_heads(job: Job) -> None:
+    """Raises UsageError where outputs that stay where they were computed cannot be scored."""
+    if job.pictures.truth is not None and job.request.pictures.ranks.size > 1:
+        raise UsageError(
+            f"Outputs for {job.pictures.truth.head.task} are scored in one process.",
+            hint="Leave torchrun out, or adapt to a part of the pictures with --max-images.",
+        )
 
 
 @dataclass(frozen=True)
@@ -130,8 +147,9 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     """All that can go wrong before the long work: options, checkpoint, pictures, labels."""
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
     folder = request.folder or name_run(request.model.path, str(request.target), started)
+    folder = request.pictures.ranks.gather(folder)[0]
     if request.resume:
-        require_resumable(folder)
+        require_resumable(folder, force=request.force)
     require_free(folder, force=request.force)
     request = replace(request, pictures=request.limits.kept(request.pictures))
     check_engine(request.engine)
@@ -155,8 +173,10 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     memory = plan_memory(
         opened.model, pictures, request.limits, side_by_side=request.engine == "exact"
     )
-    if memory.draw is not None:
-        request = replace(request, pictures=replace(request.pictures, max_images=memory.draw))
+    # All ranks draw the same: as many as fit at the one that has the least room.
+    draws = [draw for draw in request.pictures.ranks.gather(memory.draw) if draw is not None]
+    if draws:
+        request = replace(request, pictures=replace(request.pictures, max_images=min(draws)))
         with stages.stage("read") as progress:
             pictures = open_pictures(
                 request.target, opened.model, preprocessing, request.pictures, progress
@@ -195,7 +215,7 @@ def _open_held_out(job: Job) -> ScoredPictures | None:
     request = job.request.pictures
     # A file of labels is of the target's pictures, and so are masks.
     labels = request.labels if request.labels in ("auto", "none") else "auto"
-    request = replace(request, labels=labels, masks=None, kind=None)
+    request = replace(request, labels=labels, masks=None, kind=None, ranks=ALONE)
     with job.stages.stage("held out") as progress:
         return open_pictures(
             job.request.held_out, job.opened.model, job.preprocessing, request, progress
@@ -253,6 +273,15 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         sites=tuple(outcome.estimate.installed),
         learned=learned_values(model),
     )
+    ranks = request.pictures.ranks
+    if ranks.index == 0:
+        _write_files(job, outcome, record, pack)
+    ranks.gather(None)  # Or the others would end well where writing fails.
+    return record
+
+
+def _write_files(job: Job, outcome: Outcome, record: Record, pack: Pack) -> None:
+    model, pictures, request = job.opened.model, job.pictures, job.request
     with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
         path = request.model.path
         model.save(folder / ("model" if path.is_dir() else f"model{path.suffix}"))
@@ -266,4 +295,3 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
             pictures.classes,
         )
         (folder / "run.json").write_text(record.as_json(), encoding="utf-8")
-    return record

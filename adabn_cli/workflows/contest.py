@@ -16,6 +16,7 @@ from adabn_cli.adaptation import Aim, Installer
 from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.engines import Engine
 from adabn_cli.engines.estimate import Estimate
+from adabn_cli.engines.waiting import ranks_of
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Place, entries_of, statistics_of
 from adabn_cli.workflows.class_mix import knows_classes, mixed_aim, predicted_mix
@@ -78,6 +79,7 @@ def contest(
         installer.model.load_state(entries_of(installer.model, installer.original))
         installer.aim, scores = aim, Scores(watched)
         estimate = engine.estimate(installer, batches, scores, no_progress)
+        scores.join(ranks_of(batches)[0])
         forwards += estimate.forwards
         progress(forwards, max(forwards, total))
         statistics = statistics_of(installer.model, estimate.installed)

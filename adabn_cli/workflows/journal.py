@@ -53,18 +53,25 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(folder)
-            self.resumed = self._goes_on(request, resume=resume)
         except OSError as error:
             raise _cannot_be_kept(folder, error) from error
+        try:
+            self.resumed = self._goes_on(request, resume=resume)
+        except BaseException:
+            self.close()
+            raise
 
     def _goes_on(self, request: Mapping[str, str], *, resume: bool) -> bool:
         written = self.folder / "request.json"
         if resume and written.is_file():
             _require_same(json.loads(written.read_text(encoding="utf-8")), request, self.folder)
             return True
-        for path in self.folder.glob("pass-*"):
-            shutil.rmtree(path)
-        _write_whole(written, json.dumps(request, sort_keys=True, indent=1).encode())
+        try:
+            for path in self.folder.glob("pass-*"):
+                shutil.rmtree(path)
+            _write_whole(written, json.dumps(request, sort_keys=True, indent=1).encode())
+        except OSError as error:
+            raise _cannot_be_kept(self.folder, error) from error
         return False
 
     def next_pass(self) -> _Pass:

@@ -10,6 +10,7 @@ from adabn_cli.errors import UsageError
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.printable import valid_text
 from adabn_cli.profiles import Profile, read_profile, require_profile_of
+from adabn_cli.ranks import ALONE
 from adabn_cli.record import ProfilePart
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
@@ -72,7 +73,9 @@ def measure_source(
     """The profile of 256 source pictures, drawn with the run's seed; none without a source."""
     if source is None:
         return KnownProfile()
-    request = replace(request, max_images=SOURCE_IMAGES, labels="auto", masks=None, kind=None)
+    request = replace(
+        request, max_images=SOURCE_IMAGES, labels="auto", masks=None, kind=None, ranks=ALONE
+    )
     with stages.stage("source") as progress:
         pictures = open_pictures(source, model, preprocessing, request, progress)
     profile, _ = profile_of(model, pictures.target.batches(), pictures.labels_N, stages)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 from adabn_cli.engines.memory import default_limit, resident_bytes
@@ -85,6 +84,7 @@ def plan_memory(
     """
     images = pictures.images
     size = min(pictures.target.request.batch_size, images)
+    own = len(pictures.target.batches())
     # The first forward of a process is slower, and makes what the model caches.
     model.forward(pictures.target.spread(1))
     found = probe(model, pictures.target.spread(min(_PROBED_IMAGES, images)), limits.folder)
@@ -94,7 +94,7 @@ def plan_memory(
         int(_SHARE_OF_DISK * free_bytes(limits.folder)),
         limits.folder,
     )
-    waiting = plan_waiting(found, ceil(images / size) if side_by_side else 1, size, room)
+    waiting = plan_waiting(found, max(own, 1) if side_by_side else 1, size, room)
     waiting = replace(waiting, memory_bytes=waiting.memory_bytes + held)
     plan = MemoryPlan(waiting, found, most)
     if waiting.rerun:

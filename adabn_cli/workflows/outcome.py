@@ -13,6 +13,7 @@ from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.engines import engine
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.observe import observe
+from adabn_cli.engines.waiting import ranks_of
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Head
 from adabn_cli.measures.residual import WorstResidual, residual, worst
@@ -77,6 +78,7 @@ def adapt_and_measure(
     with installer.undone_on_failure():
         with stages.stage("before") as progress:
             before = observe(model, batches, scores_before, progress, installer.measure)
+            scores_before.join(ranks_of(batches)[0])
         if not installer.selected & before.keys():
             raise ModelError(
                 "No picture reached a normalizer that could be adapted.",
@@ -121,6 +123,7 @@ def _adapted(
         return winner
     scores = Scores([before])
     estimate = engine(engine_name).estimate(installer, batches, scores, progress)
+    scores.join(ranks_of(batches)[0])
     statistics = statistics_of(installer.model, estimate.installed)
     return Contestant(installer.aim, estimate, scores, statistics, estimate.forwards)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adabn_cli import __version__
 from adabn_cli.engines.memory import MemoryShortError
 from adabn_cli.engines.spill_file import SpillError
-from adabn_cli.errors import AdabnError, StoppedError, UsageError
+from adabn_cli.errors import StoppedError, UsageError
 from adabn_cli.workflows.journal import Journal, beside
 
 if TYPE_CHECKING:
@@ -23,21 +23,31 @@ if TYPE_CHECKING:
 _CTRL_C, _TERMINATED = 130, 143
 
 
-def require_resumable(folder: Path) -> None:
+def require_resumable(folder: Path, *, force: bool) -> None:
     """Raises UsageError where the run is finished, so that there is nothing to go on with."""
-    if (folder / "run.json").is_file() and not beside(folder).is_dir():
+    # With --force a run is replaced, and what is there may be the one before.
+    if (folder / "run.json").is_file() and not (force and is_kept(folder)):
         raise UsageError(
             "This run is finished.", where=str(folder), hint=f"Show it: adabn report {folder}"
         )
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether there is anything to go on from, by the run's folder."""
+    return beside(folder).is_dir()
+
+
 @contextmanager
-def kept_while_running(job: Job) -> Iterator[Journal]:
+def kept_while_running(job: Job) -> Iterator[Journal | None]:
     """The journal of a job; it is removed at the end, and stays where the job is stopped.
 
     It stays too where memory or disk have run short, which another --memory or --spill-dir mends.
-    Raises StoppedError in place of KeyboardInterrupt and the like where anything was kept.
+    Raises StoppedError in place of KeyboardInterrupt and the like where anything was kept. Several
+    ranks keep none.
     """
+    if job.request.pictures.ranks.size > 1:
+        yield None
+        return
     folder = beside(job.folder)
     resume, device = job.request.resume, job.opened.model.device
     journal = Journal(folder, _depends_on(job), resume=resume, device=device)

@@ -14,6 +14,7 @@ from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.outputs import Outputs
+from adabn_cli.ranks import ALONE, Ranks
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
@@ -37,6 +38,7 @@ class PicturesRequest:
     kind: str | None = None
     stride: int = 1
     value_range: ValueRange | None = None
+    ranks: Ranks = ALONE
     task: str = "auto"
     masks: Path | None = None
 
@@ -113,6 +115,7 @@ def open_pictures(
             kind=request.kind,
             stride=request.stride,
             value_range=request.value_range,
+            ranks=request.ranks,
         ),
         progress,
     )

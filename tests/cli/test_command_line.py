@@ -20,7 +20,7 @@ _SCORED = (
 _OPTIONS = {
     "adapt": f"{_SCORED} --task --masks --target --target-format --eval --engine --method "
     "--on-harm --profile --source --reference --layers --prior --alpha --verify --out --force "
-    "--dry-run --memory --spill-dir",
+    "--dry-run --resume --memory --spill-dir",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
