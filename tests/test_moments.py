@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adabn_cli.moments import Moments, SiteMoments, measure
+from adabn_cli.moments import Moments, SiteMoments, _centred, _per_image, measure
 
 
 def direct(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,3 +163,15 @@ def test_several_rows_of_one_image_are_no_more_knowledge() -> None:
     torch.testing.assert_close(
         once.standard_error(30), four_times.standard_error(30), rtol=0.02, atol=0
     )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "shape", [(5, 64, 96, 96), (7, 300, 31, 33), (9, 3, 7, 7), (2, 8, 400, 400)]
+)
+def test_a_few_images_at_a_time_give_the_bits_of_all_at_once(layout, shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).contiguous(memory_format=layout) + 3
+    positions = shape[2] * shape[3]
+    for ours, whole in zip(_per_image(x, positions), _centred(x, positions), strict=True):
+        assert torch.equal(ours, whole)
