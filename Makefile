@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests' nets are small: on busy cores two threads wait for each other (README: 272 s, not 39).
+# The tests' nets are small: on busy cores two threads wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test test-slow test-gpu check format lint types bench bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
@@ -24,7 +24,7 @@ demo: $(VENV)/installed ## Adapt the sample model to the sample pictures
 	$(BIN)/adabn demo
 
 test: $(VENV)/installed ## Run the tests, but for the slow and the GPU ones
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(VENV)/installed ## Run the slow tests
 	$(PYTEST) -m slow
@@ -43,8 +43,11 @@ lint: $(VENV)/installed ## See that the code is clean
 types: $(VENV)/installed ## See that the types fit
 	$(BIN)/mypy
 
-bench: $(VENV)/installed ## Time the engines against a plain pass and update_bn, with their errors
-	$(BIN)/python benchmarks/engines.py
+bench: $(VENV)/installed ## Time, error and whole jobs beside update_bn, fvcore and others (needs apt-get)
+	$(BIN)/python -m pip install --quiet fvcore
+# Its own dependencies would replace torchmetrics by one of 2022.
+	$(BIN)/python -m pip install --quiet --no-deps pytorch-adapt pytorch-metric-learning==1.6.3
+	$(BIN)/python benchmarks/peers.py
 
 bench-graphs: $(VENV)/installed ## Time TorchScript, .pt2 and ONNX against a plain pass of the same file
 	$(BIN)/python benchmarks/graph_formats.py
