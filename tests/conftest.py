@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -14,6 +15,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# pytest-xdist tells its workers how wide its own terminal is; what the tests print into is none.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")
