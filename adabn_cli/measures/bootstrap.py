@@ -27,8 +27,8 @@ def draws(n: int) -> Iterator[NDArray[np.float64]]:
 
 
 def percentile_interval(figures: NDArray[np.float64]) -> Interval | None:
-    """The middle 95% of a figure's draws; None where it is not known in all of them."""
-    if not len(figures) or np.isnan(figures).all():
+    """The middle 95% of a figure's draws; None where more than 1% of them do not tell it."""
+    if not len(figures) or np.isnan(figures).mean() > 0.01:
         return None
     low, high = np.nanpercentile(figures, [2.5, 97.5])
     return float(low), float(high)

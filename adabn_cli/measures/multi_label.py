@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Surveyed, Task
@@ -43,9 +44,8 @@ class LabelScores:
 
     def survey(self) -> Surveyed:
         """Confidence is that of the surer side of a label, entropy a label's; means over labels."""
-        logits_NK = torch.from_numpy(self._logits_NK()).double()
-        p_NK = torch.sigmoid(logits_NK)
-        broken_N = logits_NK.isnan().any(1)
+        p_NK = self._probabilities_NK()
+        broken_N = p_NK.isnan().any(1)
         entropy_N = (torch.special.entr(p_NK) + torch.special.entr(1 - p_NK)).mean(1)
         return Surveyed(
             torch.maximum(p_NK, 1 - p_NK).mean(1).numpy(),
@@ -76,11 +76,17 @@ class LabelScores:
 
     def by_image(self) -> Mapping[str, NDArray[np.float64]]:
         """How many labels each image was given, and the mean confidence."""
-        logits_NK = self._logits_NK()
         return {
-            "labels": (logits_NK > 0).sum(1).astype(np.float64),
+            "labels": (self._probabilities_NK() > 0.5).sum(1).double().numpy(),
             "confidence": self.survey().confidence_N,
         }
+
+    def _probabilities_NK(self) -> Tensor:
+        """The outputs themselves where all of them are in [0, 1], else their sigmoid."""
+        outputs_NK = torch.from_numpy(self._logits_NK()).double()
+        known = outputs_NK[~outputs_NK.isnan()]
+        inside = bool(((known >= 0) & (known <= 1)).all())
+        return outputs_NK if inside else torch.sigmoid(outputs_NK)
 
     def _logits_NK(self) -> NDArray[np.float32]:
         return np.concatenate([self._logits[index] for index in sorted(self._logits)])
@@ -116,7 +122,8 @@ def _average_precision(
     order_n = np.argsort(-scores_n, kind="stable")
     weights_Bn = weights_Bn[:, order_n]
     # The last image of each run of equal scores.
-    ends = np.append(np.flatnonzero(np.diff(scores_n[order_n])), len(order_n) - 1)
+    sorted_n = scores_n[order_n]
+    ends = np.append(np.flatnonzero(sorted_n[1:] != sorted_n[:-1]), len(order_n) - 1)
     found_BE = np.cumsum(weights_Bn * right_n[order_n], axis=1)[:, ends]
     all_BE = np.cumsum(weights_Bn, axis=1)[:, ends]
     gained_BE = np.diff(found_BE, axis=1, prepend=0)

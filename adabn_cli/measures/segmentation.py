@@ -111,6 +111,9 @@ def _two_sided(logits_nKHW: Tensor) -> Tensor:
     return logits_nKHW
 
 
+# The least probability that counts as one.
+_LEAST = 1e-12
+
 #: The masks [n, H, W] of a batch by its index: class indices, and IGNORED where there is none.
 Masks = Callable[[int], Tensor]
 
@@ -153,14 +156,17 @@ class Maps:
         if self._probabilities is None:
             self._probabilities = _are_probabilities(logits_nKHW)
         if self._probabilities:
-            p_nKHW = logits_nKHW.double()
+            # 0 and 1 have no finite logits, and a saturated sigmoid gives just these.
+            p_nKHW = logits_nKHW.double().clamp(_LEAST, 1 - _LEAST)
             logits_nKHW = p_nKHW.logit() if p_nKHW.shape[1] == 1 else p_nKHW.log()
         masks_nHW = None if self._masks is None else self._masks(index)
         self._read[index] = _read_maps(logits_nKHW, masks_nHW)
 
     def fresh(self) -> Maps:
-        """One that has seen nothing and is held against the same masks."""
-        return Maps(self._masks)
+        """One that has seen nothing, is held against the same masks, and reads maps alike."""
+        fresh = Maps(self._masks)
+        fresh._probabilities = self._probabilities
+        return fresh
 
     def survey(self) -> Surveyed:
         """Confidence and entropy are means over an image's pixels; classes are counted by pixel."""
@@ -224,10 +230,13 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 
 
 def _are_probabilities(maps_nKHW: Tensor) -> bool:
-    inside = bool(((maps_nKHW >= 0) & (maps_nKHW <= 1 + 1e-3)).all())
-    if maps_nKHW.shape[1] == 1 or not inside:
+    """Whether no pixel speaks against it; those with NaN say nothing."""
+    maps_KP = maps_nKHW.float().transpose(0, 1).flatten(1)
+    maps_KP = maps_KP[:, ~maps_KP.isnan().any(0)]
+    inside = bool(((maps_KP >= 0) & (maps_KP <= 1 + 1e-3)).all())
+    if len(maps_KP) == 1 or not inside:
         return inside
-    return bool(((maps_nKHW.float().sum(1) - 1).abs() <= 1e-3).all())
+    return bool(((maps_KP.sum(0) - 1).abs() <= 1e-3).all())
 
 
 def _read_maps(logits_nKHW: Tensor, masks_nHW: Tensor | None) -> _ReadMaps:

@@ -85,6 +85,8 @@ def _from_json(text: str) -> ClassMap:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
         return ClassMap(tuple(content), ())
     if not isinstance(content, dict) or not content:

@@ -91,8 +91,8 @@ def _rows(file: Path) -> Iterator[Row]:
 def _from_json(line: str, place: str) -> Row:
     try:
         values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: {error.msg}") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{place}: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get(_COLUMN), str):
         raise ValueError(f"{place}: no text called {_COLUMN}")
     label = values.get("label")

@@ -5,6 +5,7 @@ Knows no model. Shapes: N pictures of [H, W] pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -31,11 +32,11 @@ _HINT = (
 class ReadMasks:
     """Masks as bytes [N, H, W, 1], framed as their pictures are; IGNORED where there is none.
 
-    `found` is how many pictures have one; `values` are all that occur.
+    `found_N` says which pictures have one; `values` are all that occur in these.
     """
 
     pixels_NHWC: StoredPixels = field(repr=False)
-    found: int
+    found_N: tuple[bool, ...] = field(repr=False)
     values: frozenset[int]
     notes: tuple[str, ...]
 
@@ -52,12 +53,12 @@ def read_masks(
     Raises TargetError where no picture has one, and for one that cannot be read, has not its
     picture's proportions, or holds colours in place of class indices.
     """
-    files = _files(folder)
+    files = _Files(_files(folder), pictures)
     framing = replace(preprocessing, interpolation="nearest")
+    chosen = [files.of(picture) for picture in pictures]
     missing, values = [], set[int]()
     with PixelStore(len(pictures), (*framing.size, 1), keeping) as store:
-        for picture, size in zip(pictures, sizes, strict=True):
-            file = _file_of(picture, files)
+        for picture, size, file in zip(pictures, sizes, chosen, strict=True):
             if file is None:
                 missing.append(picture)
                 store.append(np.full((*framing.size, 1), IGNORED, np.uint8))
@@ -74,7 +75,10 @@ def read_masks(
         )
     notes = (f"{len(missing)} of {len(pictures)} pictures have no mask: {first_few(missing)}",)
     return ReadMasks(
-        pixels_NHWC, len(pictures) - len(missing), frozenset(values), notes if missing else ()
+        pixels_NHWC,
+        tuple(file is not None for file in chosen),
+        frozenset(values),
+        notes if missing else (),
     )
 
 
@@ -94,19 +98,29 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _file_of(picture: str, files: Mapping[str, list[Path]]) -> Path | None:
-    """The mask of the same path, or else the only one of the same name; both without suffix."""
-    path = PurePosixPath(picture)
-    for name in (str(path.with_suffix("")), path.stem):
-        found = files.get(name, [])
-        if len(found) == 1:
-            return found[0]
-        if found:
+class _Files:
+    """Which mask is whose: by path without suffix, or, where no path fits at all, by name alone."""
+
+    def __init__(self, files: Mapping[str, list[Path]], pictures: Sequence[str]) -> None:
+        self._files = files
+        self._by_path = any(_without_suffix(picture) in files for picture in pictures)
+        self._stems = Counter(PurePosixPath(picture).stem for picture in pictures)
+
+    def of(self, picture: str) -> Path | None:
+        """The picture's mask. Raises TargetError where that is not clear."""
+        stem = PurePosixPath(picture).stem
+        found = self._files.get(_without_suffix(picture) if self._by_path else stem, [])
+        if len(found) > 1 or (found and not self._by_path and self._stems[stem] > 1):
             raise TargetError(
-                f"Several masks belong to {one_line(picture)}: {first_few(map(str, found))}.",
+                f"It is not clear which mask is that of {one_line(picture)}: "
+                f"{first_few(map(str, found))}.",
                 hint="Keep masks in folders as the pictures are, one for each.",
             )
-    return None
+        return found[0] if found else None
+
+
+def _without_suffix(picture: str) -> str:
+    return str(PurePosixPath(picture).with_suffix(""))
 
 
 def _read(file: Path, picture: str, size: tuple[int, int]) -> Pixels:

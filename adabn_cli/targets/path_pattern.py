@@ -9,6 +9,7 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
@@ -72,7 +73,8 @@ def expanded(pattern: str) -> list[str]:
     """The pattern once for every choice in its braces: `{a,b}`, or `{000..003}` with its zeros."""
     patterns = [pattern]
     while any(map(_BRACES.search, patterns)):
-        patterns = [choice for one in patterns for choice in _choices(one)]
+        choices = (choice for one in patterns for choice in _choices(one))
+        patterns = list(islice(choices, _MOST_BRACES + 1))
         if len(patterns) > _MOST_BRACES:
             raise TargetError(
                 "The braces of the pattern make too many names.",

@@ -121,10 +121,10 @@ class _Shard:
             name = valid_text(posixpath.normpath("/" + member.name)).lstrip("/")
             if member.isdir() or any(map(is_ignored, name.split("/"))):
                 continue
-            key, suffix = _key(name), posixpath.splitext(name)[1].lower()
+            stem, suffix = posixpath.splitext(name)[0], posixpath.splitext(name)[1].lower()
             if suffix in (".cls", ".json") and member.isreg() and member.size <= _LABEL_BYTES:
                 label = self._label(_contents(tar, member).read(), suffix, name)
-                labels[key] = label if label is not None else labels.get(key)
+                labels[stem] = label if label is not None else labels.get(stem)
             members[name] = member  # A later one of the same name replaces it, as in unpacking.
         self._require_end(tar)
         reel = None if _is_plain(tar) else _TarReel(self.file)
@@ -135,7 +135,8 @@ class _Shard:
             elif not member.isreg() or member.issparse():
                 self.skipped.append(SkippedPicture(name, "neither a file nor a folder"))
             else:
-                label = labels.get(_key(name), labels.get(posixpath.splitext(name)[0]))
+                # x.0.png has a label of its own in x.0.cls, or shares that of x.
+                label = labels.get(posixpath.splitext(name)[0], labels.get(_key(name)))
                 self.pictures.append(self._picture(name, member, label, reel))
 
     def _picture(
@@ -150,7 +151,7 @@ class _Shard:
         try:
             text = content.decode("utf-8").strip()
             label = json.loads(text) if suffix == ".json" else text
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._broken(f"{one_line(name)} is no {suffix.removeprefix('.')}") from error
         if isinstance(label, dict):
             label = next((label[key] for key in _LABEL_KEYS if key in label), None)

@@ -31,6 +31,9 @@ def surveyed_part(found: Surveyed) -> ScoresPart:
     )
 
 
+#: Of fewer images the draws of a bootstrap differ too little: of one not at all.
+FEWEST_WITH_TRUTH = 10
+
 #: What figures are called for people.
 _FIGURES: dict[str, FigureName] = {
     "mean_iou": "mean IoU",
@@ -51,7 +54,7 @@ def task_part(before: Scores, after: Scores, truth: Truth) -> TaskPart:
             unit=_unit(one.name),
             before=one.before,
             after=one.after,
-            interval=one.interval,
+            interval=one.interval if truth.images >= FEWEST_WITH_TRUTH else None,
         )
         for one in compared(before.head, after.head)
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -126,7 +127,7 @@ def _masked(target: Target, model: Model, outputs: Outputs, folder: Path) -> Tru
     return Truth(
         Maps(_masks_by_batch(found, request.batch_size, foreground=foreground)),
         f"masks from {folder.name}",
-        found.found,
+        sum(found.found_N),
         names,
         tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
     )
@@ -134,8 +135,12 @@ def _masked(target: Target, model: Model, outputs: Outputs, folder: Path) -> Tru
 
 def _masks_by_batch(found: ReadMasks, batch_size: int, *, foreground: bool) -> Masks:
     def masks(index: int) -> Tensor:
-        masks_nHW = found.pixels_NHWC[index * batch_size : (index + 1) * batch_size][..., 0]
-        return masks_nHW.clamp(max=1) if foreground else masks_nHW
+        rows = slice(index * batch_size, (index + 1) * batch_size)
+        masks_nHW = found.pixels_NHWC[rows][..., 0]
+        if not foreground:
+            return masks_nHW
+        known_n = torch.tensor(found.found_N[rows])
+        return masks_nHW.clamp(max=1).where(known_n[:, None, None], masks_nHW)
 
     return masks
 

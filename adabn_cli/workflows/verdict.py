@@ -121,6 +121,15 @@ _TRUTHS = {
 
 
 def _by_no_truth(task: TaskPart) -> VerdictPart:
+    if task.figures and task.truth is not None:
+        what = _TRUTHS[task.task]
+        known = task.figures[0].before is not None and task.figures[0].after is not None
+        why = (
+            f"{task.n:,} images with {what} are too few to tell whether adapting helps."
+            if known
+            else f"Cannot tell: The outputs are not finite, or the {what} tell nothing of them."
+        )
+        return VerdictPart(outcome="cannot tell", basis="none", sentence=why)
     means = {
         "segmentation": "--masks DIR tells.",
         "multi-label": "--labels FILE tells.",

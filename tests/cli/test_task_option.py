@@ -334,3 +334,50 @@ def test_a_source_needs_no_masks_and_a_profile_of_maps_matches(adapt, digits, co
     )
     assert done.code == 0
     assert "--masks" not in done.out + done.err
+
+
+def test_a_picture_without_a_mask_is_not_all_foreground(command, digits, tmp_path):
+    masks = tmp_path / "masks"
+    for place, file in enumerate(sorted(digits.masks.glob("*/*.png"))):
+        (masks / file.parent.name).mkdir(parents=True, exist_ok=True)
+        ink = (np.asarray(Image.open(file)) > 0) * 255
+        if place % 2:
+            Image.fromarray(ink.astype(np.uint8)).save(masks / file.parent.name / file.name)
+    some = tmp_path / "some"
+    for file in masks.glob("*/*.png"):
+        (some / file.parent.name).mkdir(parents=True, exist_ok=True)
+        picture = digits.pictures / file.parent.name / file.name
+        (some / file.parent.name / file.name).write_bytes(picture.read_bytes())
+    torch.manual_seed(0)
+    torch.save(segmented_digits.InkMaps().state_dict(), "ink.pt")
+    figures = []
+    for pictures in (digits.pictures, some):
+        done = command(
+            *("evaluate", "ink.pt", "--arch", f"{DIGITS}:InkMaps", "-d", pictures, "--json"),
+            *("--masks", masks, *segmented_digits.PREPROCESSING),
+        )
+        figures.append([part["after"] for part in json.loads(done.out)["task"]["figures"]])
+    assert figures[0] == pytest.approx(figures[1])
+
+
+def test_a_mask_of_another_picture_is_not_taken(command, digits, tmp_path):
+    names = [file.relative_to(digits.pictures) for file in digits.pictures.glob("*/*.png")]
+    pictures, masks = tmp_path / "pictures", tmp_path / "masks"
+    for folder in ("a", "b"):
+        (pictures / folder).mkdir(parents=True)
+        (pictures / folder / "1.png").write_bytes((digits.pictures / names[0]).read_bytes())
+    (masks / "b").mkdir(parents=True)
+    (masks / "b" / "1.png").write_bytes((digits.masks / names[0]).read_bytes())
+    done = command(
+        *("evaluate", digits.model, "--arch", f"{DIGITS}:DigitMaps", "-d", pictures, "--json"),
+        *("--masks", masks, *segmented_digits.PREPROCESSING),
+    )
+    assert json.loads(done.out)["task"]["n"] == 1
+
+
+def test_few_masks_give_no_interval_and_no_verdict(adapt, digits):
+    assert adapt("--masks", digits.masks, "--max-images", "3").code == 0
+    found = record()
+    assert found["task"]["figures"][0]["interval"] is None
+    assert found["verdict"]["outcome"] == "cannot tell"
+    assert "too few" in found["verdict"]["sentence"]

@@ -111,3 +111,15 @@ def test_maps_are_no_rows_of_labels() -> None:
 def test_shapes_that_differ_are_an_error() -> None:
     with pytest.raises(ValueError, match="for labels"):
         average_precisions(np.zeros((2, 3)), np.zeros((3, 2)), np.ones((1, 2)))
+
+
+def test_scores_that_are_all_nan_are_tied() -> None:
+    nothing = np.full((2, 1), np.nan)
+    for labels in (np.array([[1], [0]]), np.array([[0], [1]])):
+        assert each(nothing, labels)[0] == 0.5
+
+
+def test_probabilities_are_not_squashed_again() -> None:
+    found = head(np.array([[0.99, 0.01], [0.5, 0.2], [0.1, 0.9]]), None)
+    np.testing.assert_allclose(found.survey().confidence_N, [0.99, 0.65, 0.9], atol=1e-6)
+    assert found.survey().predicted_K.tolist() == [1, 1]

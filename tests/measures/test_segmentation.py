@@ -173,3 +173,13 @@ def test_a_map_of_nan_is_counted_and_takes_no_part_in_the_means() -> None:
 def test_class_scores_are_no_maps() -> None:
     with pytest.raises(ModelError, match="no maps"):
         Maps()(0, torch.zeros(1, 3))
+
+
+def test_saturated_probabilities_are_right_at_any_size() -> None:
+    sure = torch.sigmoid(torch.full((6, 1, 4, 4), 30.0))
+    assert measured(head(sure, torch.ones(6, 4, 4, dtype=torch.uint8)))["pixel_accuracy"] == 1
+    one_hot = torch.zeros(6, 2, 4, 4)
+    one_hot[:, 1] = 1
+    found = head(one_hot, torch.ones(6, 8, 8, dtype=torch.uint8))
+    assert measured(found)["pixel_accuracy"] == 1
+    assert found.survey().not_finite == 0
