@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # At run time importlib.abc takes 8 ms, and duck typing is al
     from importlib.abc import Loader
 
 _REGISTRATIONS = "torchvision._meta_registrations"
+_COMPILER = "torch._dynamo.utils"
 _NAMESPACE = "torchvision::"
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -32,6 +33,27 @@ def install() -> None:
     """Arms the hook for this process, once; it acts when torchvision is imported, if ever."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def torchvision_models() -> Any:
+    """`torchvision.models`, imported without torch's compiler, which takes 1.4 of 1.5 seconds.
+
+    torchvision asks it one question, where a detector runs without its operators; it is imported
+    for that.
+    """
+    if "torchvision.ops.roi_align" in sys.modules or _COMPILER in sys.modules:
+        return import_module("torchvision.models")
+    asked_later = ModuleType(_COMPILER)
+    asked_later.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    sys.modules[_COMPILER] = asked_later
+    try:
+        return import_module("torchvision.models")
+    finally:
+        del sys.modules[_COMPILER]
+
+
+def _is_compile_supported(device: object) -> object:
+    return import_module(_COMPILER).is_compile_supported(device)
 
 
 class _Finder:

@@ -31,7 +31,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "profiles": WORDS | {"fingerprint"},
     "adaptation": WORDS | {"normalizers", "profiles"},
     "packs": WORDS | {"fingerprint"},
-    "checkpoints": WORDS | {"normalizers"},
+    "checkpoints": WORDS | {"normalizers", "torchvision_import"},
     "targets": SPEECH | {"batch", "model", "outputs", "ranks"},
     "engines": WORDS | {"adaptation"},
     "measures": SPEECH | {"moments", "outputs", "ranks"},

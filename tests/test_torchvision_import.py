@@ -135,3 +135,26 @@ except RuntimeError as error:
     print(error, torch.library.register_fake is register_fake)
 """
     assert run(script, tmp_path) == "something else True"
+
+
+def test_building_a_model_leaves_torchs_compiler_out(tmp_path: Path) -> None:
+    script = """
+import sys
+from adabn_cli.checkpoints.model_libraries import LIBRARIES, build_empty
+for library, name in [("torchvision", "mobilenet_v2"), ("torchvision", "vit_b_16")]:
+    build_empty(LIBRARIES[library], name, {})
+print("torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules)
+"""
+    assert run(script, tmp_path) == "False False"
+
+
+def test_what_torchvision_asks_the_compiler_is_answered_when_it_is_asked(tmp_path: Path) -> None:
+    script = """
+from adabn_cli.torchvision_import import torchvision_models
+torchvision_models()
+from torchvision.ops.roi_align import is_compile_supported
+import torch._dynamo.utils
+print(is_compile_supported("cpu") == torch._dynamo.utils.is_compile_supported("cpu"))
+print(is_compile_supported is torch._dynamo.utils.is_compile_supported)
+"""
+    assert run(script, tmp_path).splitlines() == ["True", "False"]

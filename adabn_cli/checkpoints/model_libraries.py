@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Preprocessing
+from adabn_cli.torchvision_import import torchvision_models
 
 Shapes = dict[str, tuple[int, ...]]
 #: A size that the builder was asked for: argument, and how often it is in the dimension.
@@ -66,21 +67,18 @@ class Torchvision:
 
     def names(self) -> list[str]:
         """All names that torchvision registers."""
-        from torchvision import models
-
+        models = torchvision_models()
         return sorted(models.list_models())
 
     def indexed_names(self) -> list[str]:
         """Classification and segmentation."""
-        from torchvision import models
-
+        models = torchvision_models()
         wanted = models.list_models(module=models)
         return sorted(wanted + models.list_models(module=models.segmentation))
 
     def build(self, name: str, arguments: Mapping[str, object]) -> nn.Module:
         """The architecture without weights, its backbone's included."""
-        from torchvision import models
-
+        models = torchvision_models()
         fixed: dict[str, object] = {"weights": None}
         if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
             fixed["weights_backbone"] = None
@@ -99,8 +97,7 @@ class Torchvision:
 
     def published(self, name: str) -> Published:
         """Of the default weights."""
-        from torchvision import models
-
+        models = torchvision_models()
         weights = getattr(models.get_model_weights(name), "DEFAULT", None)
         if weights is None:
             return Published()
@@ -229,6 +226,12 @@ def build_empty(library: Library, name: str, arguments: Mapping[str, object]) ->
     return module
 
 
+_FILLS = {
+    *(Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_),
+    *(nn.init.normal_, nn.init.uniform_, nn.init.constant_, nn.init.kaiming_uniform_),
+}
+
+
 class _HollowTensors(TorchFunctionMode):
     """Gives `torch.empty` no memory: what layers allocate their weights with.
 
@@ -244,6 +247,8 @@ class _HollowTensors(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _FILLS and (filled := args[0] if args else kwargs["tensor"]).is_meta:
+            return filled  # torch would import its compiler, for 2 s, to fill nothing.
         if func is torch.empty and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
