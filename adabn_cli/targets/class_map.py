@@ -70,6 +70,23 @@ def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]
         raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
+def csv_table(text: str, delimiter: str = ",") -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header, and line number and fields of each row below it.
+
+    Rows raise ValueError, with the line, where they are no CSV or not as wide as the header.
+    """
+    rows = csv_rows(text, delimiter)
+    _, header = next(rows, (0, []))
+    return header, _as_wide(rows, len(header))
+
+
+def _as_wide(rows: Iterator[tuple[int, list[str]]], width: int) -> Iterator[tuple[int, list[str]]]:
+    for line, row in rows:
+        if len(row) != width:
+            raise ValueError(f"line {line}: {len(row)} fields where the header has {width}")
+        yield line, row
+
+
 def _from_text(text: str) -> ClassMap:
     lines = [line.strip() for line in text.rstrip().splitlines()]
     for number, line in enumerate(lines, start=1):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import first_few, one_line
-from adabn_cli.targets.class_map import csv_rows, read_text
+from adabn_cli.targets.class_map import csv_table, read_text
 from adabn_cli.targets.class_names import Classes
 
 _HEADER = "Name the columns path and label in the header; paths are relative to the target."
@@ -56,8 +56,7 @@ def read_labels_file(
 
 def _parse(text: str, pictures: set[str], classes: Classes) -> tuple[dict[str, int], list[str]]:
     """Labels of the pictures, and paths that are none of them."""
-    rows = csv_rows(text)
-    _, header = next(rows, (0, []))
+    header, rows = csv_table(text)
     columns = [name.lower() for name in header]
     if "path" not in columns or "label" not in columns:
         raise ValueError(f"line 1: no columns path and label in {one_line(','.join(header))!r}")
@@ -65,8 +64,6 @@ def _parse(text: str, pictures: set[str], classes: Classes) -> tuple[dict[str, i
     labels: dict[str, int] = {}
     strays = []
     for line, row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"line {line}: {len(row)} fields where the header has {len(header)}")
         path = same_path(row[at_path], pictures)
         if path not in pictures:
             strays.append(path)

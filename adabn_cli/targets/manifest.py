@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
-from adabn_cli.targets.class_map import csv_rows, read_text
+from adabn_cli.targets.class_map import csv_table, read_text
 from adabn_cli.targets.listed_paths import Row, pictures_of
 from adabn_cli.targets.source import Location, Source, source_of
 
@@ -37,14 +37,11 @@ def table_rows(text: str, path_column: str, separator: str = ",") -> Iterator[Ro
 
     Raises ValueError, with the line.
     """
-    rows = csv_rows(text, separator)
-    _, header = next(rows, (0, []))
+    header, rows = csv_table(text, separator)
     columns = [name.lower() for name in header]
     if path_column not in columns:
         raise ValueError(f"line 1: no column {path_column} in {one_line(separator.join(header))!r}")
     at_path = columns.index(path_column)
     at_label = columns.index("label") if "label" in columns else None
     for line, row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"line {line}: {len(row)} fields where the header has {len(header)}")
         yield Row(f"line {line}", row[at_path], None if at_label is None else row[at_label])

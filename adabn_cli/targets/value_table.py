@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
-from adabn_cli.targets.class_map import csv_rows, read_text
+from adabn_cli.targets.class_map import csv_table, read_text
 from adabn_cli.targets.labels_file import same_path
 
 _HINT = "Its header is path and a column for each output of the model; paths are as in the target."
@@ -67,16 +67,13 @@ def read_value_table(
 def _parse(
     text: str, pictures: set[str], allowed: Collection[float]
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    lines = csv_rows(text)
-    _, header = next(lines, (0, []))
+    header, lines = csv_table(text)
     if "path" not in header or len(header) < 2:
         raise ValueError(f"line 1: no column path beside others in {one_line(','.join(header))!r}")
     if len(set(header)) < len(header):
         raise ValueError("line 1: two columns are called the same")
     at_path, rows = header.index("path"), dict[str, list[float]]()
     for line, row in lines:
-        if len(row) != len(header):
-            raise ValueError(f"line {line}: {len(row)} fields where the header has {len(header)}")
         path = same_path(row[at_path], pictures)
         if path not in pictures:
             continue
