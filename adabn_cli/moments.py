@@ -282,7 +282,9 @@ def _centred(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
     if x.dim() == 4 and not x.is_contiguous() and _is_channels_last(x):
         # The [N, HW, C] view keeps memory order; in NCHW order every row would be gathered.
         x_NSC = x.permute(0, 2, 3, 1).flatten(1, 2)
-        rough_NC = x_NSC.mean(1)
+        # An eighth of the positions tells the mean to within 3 standard deviations of all, and at
+        # that distance the variance keeps all but one digit of its seven; all would cost a sixth.
+        rough_NC = x_NSC[:, :: 8 if S >= 64 else 1].mean(1)
         deviation_NSC = x_NSC - rough_NC.unsqueeze(1)
         error_NC = deviation_NSC.mean(1).double()
         m2_NC = deviation_NSC.square_().sum(1).double()

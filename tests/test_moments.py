@@ -65,6 +65,15 @@ def test_float32_partials_are_right_to_seven_digits(memory_format: torch.memory_
     torch.testing.assert_close(found.var_C, var, rtol=3e-7, atol=0)
 
 
+def test_stripes_that_the_rough_mean_falls_on_keep_six_digits() -> None:
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    x[..., ::8] += 1000
+    mean, var = direct(x)
+    found = measure(x.contiguous(memory_format=torch.channels_last)).pixels
+    torch.testing.assert_close(found.mean_C, mean, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.var_C, var, rtol=2e-6, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened_before_it_is_summed(dtype: torch.dtype) -> None:
     x = (torch.randn(8, 2, 64, 64, generator=torch.Generator().manual_seed(0)) + 4).to(dtype)
