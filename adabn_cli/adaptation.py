@@ -38,13 +38,15 @@ class Adaptation:
     counts pseudo-images of source (Schneider et al. 2020), or is "auto"; `alpha` is a fixed weight
     in [0, 1] on the target (alpha-BN). "matched" holds the target against a source profile and
     trusts the difference by its sampling error; "auto" picks the surest of these and others.
-    Without a method it is "matched" where there is a profile, see `resolved`.
+    Without a method it is "matched" where there is a profile, see `resolved`. `momentum` in (0, 1]
+    is the weight of each new batch with the online engine; None counts every image alike.
     """
 
     layers: tuple[str, ...] = ()
     prior: float | Literal["auto"] | None = None
     alpha: float | None = None
     method: Method | None = None
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for settings that contradict each other or leave their range."""
@@ -63,6 +65,16 @@ class Adaptation:
                 f"--prior and --alpha belong to --method adabn; {self.method} weighs source and "
                 "target by itself.",
                 hint="Leave them out, or give --method adabn.",
+            )
+        if self.momentum is not None and not 0 < self.momentum <= 1:
+            raise UsageError(
+                f"--momentum {self.momentum:g} is not a weight.",
+                hint="Give a number above 0 (the source stays) and at most 1 (the last batch).",
+            )
+        if self.momentum is not None and self.prior is not None:
+            raise UsageError(
+                "--momentum starts from the source and weighs batches; --prior counts images.",
+                hint="Leave one of them out; --alpha goes with --momentum.",
             )
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise UsageError(
@@ -158,11 +170,11 @@ def match_trust(target: EstimatedMoments, expected: EstimatedMoments, eps: float
     between images, and counted four times.
     """
     shift_C = squared_shift(target.mean_C, target.var_C, expected.mean_C, expected.var_C, eps)
-    sampling_C = _sampling_error(target, eps) + _sampling_error(expected, eps)
+    sampling_C = sampling_error(target, eps) + sampling_error(expected, eps)
     return _weight(shift_C, _CAUTION * sampling_C)
 
 
-def _sampling_error(side: EstimatedMoments, eps: float) -> Tensor:
+def sampling_error(side: EstimatedMoments, eps: float) -> Tensor:
     """Squared Wasserstein distance that sampling alone makes, [C]."""
     return side.mean_error2_C + side.var_error2_C / (4 * (side.var_C + eps))
 

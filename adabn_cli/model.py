@@ -77,7 +77,8 @@ class Preprocessing:
 
     The shorter side is resized to `floor(size / crop_pct)`, then `size` (height, width) is cut from
     the centre; values in [0, 1] are normalized by `mean` and `std`, one number a channel
-    (1: gray, 3: RGB). `interpolation` is "nearest", "bilinear" or "bicubic".
+    (1: gray, 3: RGB). `interpolation` is "nearest", "bilinear" or "bicubic". Where `fast_decode`,
+    large JPEG files are decoded at a fraction of their size, at least twice what they become.
     """
 
     size: tuple[int, int]
@@ -86,6 +87,7 @@ class Preprocessing:
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     source: str = "options"
+    fast_decode: bool = False
 
     @property
     def channels(self) -> int:

@@ -7,6 +7,7 @@ order, so that whatever one waits for the others give.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 _Item = TypeVar("_Item")
@@ -40,6 +41,20 @@ class Alone:
 ALONE: Ranks = Alone()
 
 
+@dataclass(frozen=True)
+class Shard:
+    """Part `index`, from 0, of `size`, done by a process that never meets those of the others."""
+
+    index: int = 0
+    size: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.size}"
+
+
+WHOLE = Shard()
+
+
 def several() -> bool:
     """Whether `torchrun`, or another launcher, has started this process beside others."""
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
@@ -50,6 +65,6 @@ def speaks() -> bool:
     return not several() or int(os.environ.get("RANK") or 0) == 0
 
 
-def dealt(items: int, ranks: Ranks) -> range:
+def dealt(items: int, part: Ranks | Shard) -> range:
     """The items of this process: neighbours, evenly many up to one."""
-    return range(items * ranks.index // ranks.size, items * (ranks.index + 1) // ranks.size)
+    return range(items * part.index // part.size, items * (part.index + 1) // part.size)

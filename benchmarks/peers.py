@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from float64_oracle import truth, worst_error
 from photographs import large_jpegs, small_jpegs, tensors
+from source_nets import source_net
 from table import Cell, Table
 from targets_met import targets_met
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def main() -> None:
         "jobs": {},
     }
     for name in options.models.split(","):
-        net = _source_net(name)
+        net = source_net(name).to(memory_format=torch.channels_last)
         ways = [way for way in WAYS if way not in absent]
         found["times"][name] = _times(net, ways, options)
         print(_times_table(name, found, options).text(), flush=True)
@@ -79,14 +80,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--large", type=int, default=48, help="JPEGs of 12 megapixels")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "peers.json")
     return parser.parse_args()
-
-
-def _source_net(name: str) -> nn.Module:
-    """A net with random weights whose statistics are those of dim pictures: its source domain."""
-    torch.manual_seed(0)
-    net: nn.Module = torchvision.models.get_model(name, weights=None).eval()
-    torch.optim.swa_utils.update_bn([tensors(64, 96) * 0.6 - 0.2], net)
-    return net.eval().to(memory_format=torch.channels_last)
 
 
 def _times(net: nn.Module, ways: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -161,6 +154,7 @@ def _jobs(options: argparse.Namespace) -> dict[str, Any]:
     jobs = [
         Job("resnet18", small, f"{of_small}, resnet18"),
         Job("resnet18", large, f"{of_large}, resnet18"),
+        Job("resnet18", large, f"{of_large}, resnet18, --fast-decode", ("--fast-decode",)),
     ]
     return {
         name: [{who: asdict(taken) for who, taken in one.items()} for one in rounds]

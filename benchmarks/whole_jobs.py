@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from photographs import MEAN, STD
-from torch import nn
+from source_nets import source_net
 
 _SCRIPT = Path(__file__).parent / "users_script.py"
 
@@ -52,9 +51,7 @@ def _commands(job: Job, scratch: Path) -> dict[str, list[str]]:
     classes = sum(1 for _ in job.folder.iterdir())
     state = scratch / f"{job.architecture}-{classes}.pth"
     if not state.exists():
-        torch.manual_seed(0)
-        net: nn.Module = torchvision.models.get_model(job.architecture, num_classes=classes)
-        torch.save(net.state_dict(), state)
+        torch.save(source_net(job.architecture, classes).state_dict(), state)
     workers = str(os.cpu_count() or 1)
     script = [str(_SCRIPT), job.architecture, str(state), str(job.folder)]
     adabn = ["-m", "adabn_cli", "adapt", str(state), "--target", str(job.folder)]

@@ -132,7 +132,8 @@ def test_every_make_target_and_file_that_readme_names_is_there() -> None:
 
 def test_every_option_that_readme_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for command in ("adapt", "report", "evaluate", "apply", "inspect", "convert"):
+    commands = "adapt report evaluate apply inspect convert watch collect merge"
+    for command in commands.split():
         assert run([command, "--help"]) == 0
         helps += capsys.readouterr().out
     ours = re.sub(r"python benchmarks.*|torchrun .* -m", "", README)

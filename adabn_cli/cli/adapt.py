@@ -57,6 +57,7 @@ def adapt(
     std: options.Std = None,
     crop_pct: options.CropPct = None,
     interpolation: options.Interpolation = None,
+    fast_decode: options.FastDecode = False,
     labels: options.LabelsFrom = "auto",
     class_map: options.ClassMap = None,
     task: options.TaskName = "auto",
@@ -73,6 +74,17 @@ def adapt(
     batch_size: options.BatchSize = 32,
     workers: options.Workers = None,
     max_images: options.MaxImages = None,
+    until_converged: Annotated[
+        float | None,
+        typer.Option(
+            "--until-converged",
+            metavar="TOL",
+            envvar="ADABN_UNTIL_CONVERGED",
+            rich_help_panel="Pictures",
+            help="Draw as many pictures as it takes, with --seed, to know the means of the worst "
+            "adapted site within TOL standard deviations, as 0.05.",
+        ),
+    ] = None,
     max_bad: options.MaxBad = "5%",
     stride: options.Stride = 1,
     value_range: options.ValueRange = None,
@@ -81,13 +93,25 @@ def adapt(
         str,
         typer.Option(
             "--engine",
-            metavar="exact|one-pass",
+            metavar="exact|one-pass|online",
             envvar="ADABN_ENGINE",
             rich_help_panel=_METHOD,
             help="exact: self-consistent, whatever the order and batch size. one-pass: train-mode "
-            "statistics as other tools compute them, for comparison.",
+            "statistics as other tools compute them, for comparison. online: running statistics, "
+            "for streams; depends on the order.",
         ),
     ] = "exact",
+    momentum: Annotated[
+        float | None,
+        typer.Option(
+            "--momentum",
+            metavar="M",
+            envvar="ADABN_MOMENTUM",
+            rich_help_panel=_METHOD,
+            help="With --engine online: the weight in 0 to 1 of each new batch, from the source "
+            "on. Without it every picture counts alike.",
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -129,37 +153,9 @@ def adapt(
             "its BatchNorm layers away.",
         ),
     ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers",
-            metavar="GLOB,!GLOB,…",
-            envvar="ADABN_LAYERS",
-            rich_help_panel=_METHOD,
-            help="Which sites to adapt; ! excludes.",
-        ),
-    ] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            "--prior",
-            metavar="N|auto",
-            envvar="ADABN_PRIOR",
-            rich_help_panel=_METHOD,
-            help="Mix in the source as N pseudo-images; auto: per channel, as far as the target's "
-            "estimate can be trusted.",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha",
-            metavar="A",
-            envvar="ADABN_ALPHA",
-            rich_help_panel=_METHOD,
-            help="Mix in the source with a fixed weight A in 0 to 1 on the target.",
-        ),
-    ] = None,
+    layers: options.Layers = None,
+    prior: options.Prior = None,
+    alpha: options.Alpha = None,
     on_harm: Annotated[
         str,
         typer.Option(
@@ -221,7 +217,9 @@ def adapt(
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
     from adabn_cli.cli.ranks import among_ranks
+    from adabn_cli.engines.memory import keep_freed
     from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
+    from adabn_cli.workflows.converged import prepare_enough, prepare_first
     from adabn_cli.workflows.memory_plan import Limits
     from adabn_cli.workflows.plan import plan_of
     from adabn_cli.workflows.scored_pictures import PicturesRequest
@@ -238,7 +236,9 @@ def adapt(
             reference=reference,
         ),
         target=values.location(target),
-        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        preprocessing=values.preprocessing_options(
+            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
+        ),
         pictures=PicturesRequest(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
             kind=target_format,
@@ -248,7 +248,8 @@ def adapt(
             masks=masks,
         ),
         adaptation=Adaptation(
-            values.layers(layers), values.prior(prior), alpha, cast("Method | None", method)
+            *(values.layers(layers), values.prior(prior), alpha),
+            *(cast("Method | None", method), momentum),
         ),
         engine=engine,
         profile=profile,
@@ -263,7 +264,13 @@ def adapt(
     )
     tells_little = quiet or json_ or not speaks()
     with among_ranks(request) as request, shown_progress(quiet=tells_little) as progress:
-        job = prepare(request, progress)
+        if until_converged is None:
+            job = prepare(request, progress)
+        else:
+            in_rounds = prepare_first if dry_run else prepare_enough
+            job = in_rounds(request, until_converged, progress)
+        if not job.memory.waiting.tight:
+            keep_freed()
         if not dry_run:
             if speaks():
                 _tell_cost(job, quiet=quiet or json_)

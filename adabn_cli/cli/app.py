@@ -11,14 +11,17 @@ import typer
 from adabn_cli import __version__
 from adabn_cli.cli.adapt import adapt
 from adabn_cli.cli.apply import apply
+from adabn_cli.cli.collect import collect
 from adabn_cli.cli.consoles import write
 from adabn_cli.cli.convert import convert
 from adabn_cli.cli.demo import demo
 from adabn_cli.cli.evaluate import evaluate
 from adabn_cli.cli.inspect import inspect
+from adabn_cli.cli.merge import merge
 from adabn_cli.cli.profile import profile
 from adabn_cli.cli.report import report
 from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
+from adabn_cli.cli.watch import watch
 
 app = typer.Typer(
     name="adabn",
@@ -27,7 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (adapt, report, inspect, evaluate, profile, apply, convert, demo):
+for command in (
+    adapt,
+    report,
+    inspect,
+    evaluate,
+    profile,
+    apply,
+    convert,
+    collect,
+    merge,
+    watch,
+    demo,
+):
     app.command()(command)
 
 
@@ -62,6 +77,8 @@ _NEVER_SETTINGS = {
         "debug",
         "dry-run",
         "resume",
+        "once",
+        "shard",
         "help",
     ),
 }

@@ -37,6 +37,7 @@ def evaluate(
     std: options.Std = None,
     crop_pct: options.CropPct = None,
     interpolation: options.Interpolation = None,
+    fast_decode: options.FastDecode = False,
     labels: options.LabelsFrom = "auto",
     class_map: options.ClassMap = None,
     task: options.TaskName = "auto",
@@ -65,7 +66,9 @@ def evaluate(
             input_name=input_name,
         ),
         data=values.location(data),
-        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        preprocessing=values.preprocessing_options(
+            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
+        ),
         pictures=PicturesRequest(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
             stride=stride,

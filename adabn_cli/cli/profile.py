@@ -48,6 +48,7 @@ def profile(
     std: options.Std = None,
     crop_pct: options.CropPct = None,
     interpolation: options.Interpolation = None,
+    fast_decode: options.FastDecode = False,
     labels: options.LabelsFrom = "auto",
     class_map: options.ClassMap = None,
     batch_size: options.BatchSize = 32,
@@ -78,7 +79,9 @@ def profile(
             input_name=input_name,
         ),
         source=values.location(source),
-        preprocessing=values.preprocessing_options(img_size, mean, std, crop_pct, interpolation),
+        preprocessing=values.preprocessing_options(
+            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
+        ),
         pictures=PicturesRequest(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
             stride=stride,

@@ -12,6 +12,7 @@ from adabn_cli.cli.consoles import console, shows_cursor
 _WORDS = {
     "read": "reading pictures",
     "before": "scoring before",
+    "search": "seeking how many",
     "adapt": "adapting",
     "verify": "verifying",
     "held out": "scoring held-out pictures",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from adabn_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from adabn_cli.ranks import Shard
     from adabn_cli.targets.source import Location
     from adabn_cli.workflows.preprocessing import PreprocessingOptions
 
@@ -53,6 +54,18 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     return ends[0], ends[1]
 
 
+def shard(text: str) -> Shard:
+    """Which shard of how many in "2/4"."""
+    from adabn_cli.ranks import Shard
+
+    index, _, size = text.partition("/")
+    if not (index.isdecimal() and size.isdecimal() and 1 <= int(index) <= int(size)):
+        raise UsageError(
+            f"--shard {text} is no shard.", hint="Write --shard 1/4, 2/4, 3/4 and 4/4 for four."
+        )
+    return Shard(int(index) - 1, int(size))
+
+
 def size(text: str) -> tuple[int, int]:
     """Height and width in "224" or "240,320"."""
     try:
@@ -73,6 +86,8 @@ def preprocessing_options(
     std: str | None,
     crop_pct: float | None,
     interpolation: str | None,
+    *,
+    fast_decode: bool,
 ) -> PreprocessingOptions:
     """What the user said about preprocessing."""
     from adabn_cli.workflows.preprocessing import PreprocessingOptions
@@ -83,6 +98,7 @@ def preprocessing_options(
         std=numbers("--std", std) if std else None,
         crop_pct=crop_pct,
         interpolation=interpolation,
+        fast_decode=fast_decode or None,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ENGINES = {
     "exact": "adabn_cli.engines.exact",
     "one-pass": "adabn_cli.engines.one_pass",
+    "online": "adabn_cli.engines.online",
 }
 
 
@@ -34,11 +35,21 @@ class Engine(Protocol):
         """
 
 
-def check_engine(name: str) -> None:
-    """Raises UsageError where there is no engine of that name."""
+def check_engine(name: str, momentum: float | None = None, processes: int = 1) -> None:
+    """Raises UsageError where there is no such engine, or it cannot do what it is asked for."""
     if name not in ENGINES:
         raise UsageError(
-            f"There is no engine {name!r}.", hint=f"--engine takes {' or '.join(ENGINES)}."
+            f"There is no engine {name!r}.", hint=f"--engine takes {', '.join(ENGINES)}."
+        )
+    if momentum is not None and name != "online":
+        raise UsageError(
+            f"--momentum weighs the batches of a stream; the {name} engine counts pictures alike.",
+            hint="Leave it out, or give --engine online.",
+        )
+    if processes > 1 and name == "online":
+        raise UsageError(
+            "The online engine takes one batch after the other, in one process.",
+            hint="Leave torchrun out, or give --engine exact.",
         )
 
 

@@ -5,7 +5,7 @@ It gives the *before* figures under source statistics and the *residual* under a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from itertools import islice
 
@@ -14,7 +14,7 @@ from adabn_cli.engines.memory import give_back_freed
 from adabn_cli.engines.merge_order import Ordered
 from adabn_cli.engines.notes import PassNotes
 from adabn_cli.engines.waiting import notes_of, ranks_of, waiting_of
-from adabn_cli.model import Model, Signal, Suspended
+from adabn_cli.model import Model, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments, measure
 from adabn_cli.outputs import Outputs
 from adabn_cli.ranks import Ranks
@@ -36,15 +36,20 @@ def observe(
     measure: Measure = plain_moments,
 ) -> dict[str, SiteMoments]:
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
-
-    def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
-        return _watched(run, measure, index)
-
-    return over_all(model, batches, one_batch, on_outputs, progress)
+    return over_all(model, batches, eval_mode(measure), on_outputs, progress)
 
 
 #: Takes one forward to its end; what it showed by site, and its outputs.
 OneBatch = Callable[[Suspended, int], tuple[dict[str, SiteMoments], Outputs]]
+
+
+def eval_mode(measure: Measure) -> OneBatch:
+    """Measures a batch that goes through the model as it is."""
+
+    def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
+        return watched(run, measure, index, _untouched)
+
+    return one_batch
 
 
 def over_all(
@@ -83,11 +88,16 @@ def own_part(
 
 def together(ranks: Ranks, seen: Mapping[str, Ordered]) -> dict[str, Ordered]:
     """What the batches of all ranks showed; the same on each of them."""
-    merged: dict[str, Ordered] = {}
-    for part in ranks.gather(seen):
+    return merged(ranks.gather(seen))
+
+
+def merged(parts: Iterable[Mapping[str, Ordered]]) -> dict[str, Ordered]:
+    """What all parts showed, each of other batches, in whatever order they come."""
+    together: dict[str, Ordered] = {}
+    for part in parts:
         for name, moments in part.items():
-            merged.setdefault(name, Ordered()).include(moments)
-    return merged
+            together.setdefault(name, Ordered()).include(moments)
+    return together
 
 
 def _known(notes: PassNotes, on_outputs: OutputSink) -> tuple[dict[str, Ordered], int]:
@@ -96,9 +106,18 @@ def _known(notes: PassNotes, on_outputs: OutputSink) -> tuple[dict[str, Ordered]
     return notes.seen(), notes.batches_done()
 
 
-def _watched(
-    run: Suspended, measure: Measure, batch: int
+#: Takes what one batch shows at a site, before it goes on from there.
+AtSite = Callable[[Site, SiteMoments], None]
+
+
+def _untouched(site: Site, moments: SiteMoments) -> None:
+    """Leaves the site as it is."""
+
+
+def watched(
+    run: Suspended, measure: Measure, batch: int, at_site: AtSite
 ) -> tuple[dict[str, SiteMoments], Outputs]:
+    """Takes one forward to its end, with `at_site` at each; what it showed, and its outputs."""
     seen: dict[str, SiteMoments] = {}
     while True:
         try:
@@ -106,7 +125,9 @@ def _watched(
         except StopIteration as end:
             outputs: Outputs = end.value
             return seen, outputs
-        pool(seen, signal.site.name, measure(signal, batch))
+        moments = measure(signal, batch)
+        pool(seen, signal.site.name, moments)
+        at_site(signal.site, moments)
         del signal  # Or it would live through the stretch behind it.
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from adabn_cli.adaptation import Installer
 from adabn_cli.batch import Batches, OutputSink, Progress, no_output
 from adabn_cli.engines.estimate import Estimate
-from adabn_cli.engines.observe import OneBatch, observe, over_all, pool
-from adabn_cli.model import Suspended
+from adabn_cli.engines.observe import OneBatch, observe, over_all, watched
+from adabn_cli.model import Site, Suspended
 from adabn_cli.moments import Moments, SiteMoments
 from adabn_cli.outputs import Outputs
 
@@ -44,14 +44,12 @@ def estimate(
 def train_mode(installer: Installer) -> OneBatch:
     """Measures a batch that is normalized by itself at every selected site; gives no outputs."""
 
+    def at_site(site: Site, moments: SiteMoments) -> None:
+        if site.name in installer.selected:
+            installer.install(site, moments.pixels)
+
     def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
-        seen: dict[str, SiteMoments] = {}
-        for signal in run:
-            site, moments = signal.site, installer.measure(signal, index)
-            pool(seen, site.name, moments)
-            if site.name in installer.selected:
-                installer.install(site, moments.pixels)
-        return seen, None
+        return watched(run, installer.measure, index, at_site)[0], None
 
     return one_batch
 

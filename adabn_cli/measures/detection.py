@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adabn_cli.errors import ModelError
-from adabn_cli.measures.heads import Surveyed, Task
+from adabn_cli.measures.heads import Surveyed, Task, ratio
 from adabn_cli.outputs import Boxes, Outputs
 
 #: Boxes of less score are not counted: detectors give out hundreds that they do not mean.
@@ -47,8 +47,8 @@ class Detections:
         sure_D = scores_D >= SURE
         image_D, n = outputs.image_D.cpu().numpy()[sure_D], outputs.images
         boxes_n = np.bincount(image_D, minlength=n).astype(np.float64)
-        sums_n, score_n = np.bincount(image_D, scores_D[sure_D], n), np.full(n, np.nan)
-        np.divide(sums_n, boxes_n, out=score_n, where=boxes_n > 0)
+        sums_n = np.bincount(image_D, scores_D[sure_D], n).astype(np.float64)
+        score_n = ratio(sums_n, boxes_n)
         class_D = outputs.class_D.cpu().numpy()[sure_D]
         self._found[index] = _Found(boxes_n, score_n, np.bincount(class_D))
 

@@ -105,5 +105,12 @@ def compared(before: Head, after: Head) -> Iterator[Compared]:
         yield Compared(name, first[name], last[name], interval)
 
 
+def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part of the whole; NaN where the whole is 0."""
+    found: NDArray[np.float64] = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
+
+
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

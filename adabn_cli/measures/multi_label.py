@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.errors import ModelError
-from adabn_cli.measures.heads import Surveyed, Task
+from adabn_cli.measures.heads import Surveyed, Task, ratio
 from adabn_cli.outputs import Outputs
 
 
@@ -59,10 +59,8 @@ class LabelScores:
         if self._truth_NK is None:
             return {}
         found_BK = average_precisions(self._logits_NK(), self._truth_NK, weights_BN)
-        known_B = (~np.isnan(found_BK)).sum(1)
-        mean_B = np.full(len(found_BK), np.nan)
-        np.divide(np.nansum(found_BK, 1), known_B, out=mean_B, where=known_B > 0)
-        return {"mean_average_precision": mean_B}
+        known_B = (~np.isnan(found_BK)).sum(1).astype(np.float64)
+        return {"mean_average_precision": ratio(np.nansum(found_BK, 1), known_B)}
 
     def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Images that have each label, and its average precision."""
@@ -129,6 +127,4 @@ def _average_precision(
     gained_BE = np.diff(found_BE, axis=1, prepend=0)
     precision_BE = np.zeros_like(all_BE)
     np.divide(found_BE, all_BE, out=precision_BE, where=all_BE > 0)
-    total_B, found_B = found_BE[:, -1], np.full(len(weights_BN), np.nan)
-    np.divide((gained_BE * precision_BE).sum(1), total_B, out=found_B, where=total_B > 0)
-    return found_B
+    return ratio((gained_BE * precision_BE).sum(1), found_BE[:, -1])

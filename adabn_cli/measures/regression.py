@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from adabn_cli.errors import ModelError
-from adabn_cli.measures.heads import Surveyed, Task
+from adabn_cli.measures.heads import Surveyed, Task, ratio
 from adabn_cli.outputs import Outputs
 
 
@@ -59,12 +59,11 @@ class Values:
         known_ND = ~np.isnan(self._truth_ND)
         error_ND = np.where(known_ND, self._values_ND() - self._truth_ND, 0.0)
         count_B = weights_BN @ known_ND.sum(1).astype(np.float64)
-        means = []
-        for sum_N in (np.abs(error_ND).sum(1), (error_ND**2).sum(1)):
-            mean_B = np.full(len(weights_BN), np.nan)
-            np.divide(weights_BN @ sum_N, count_B, out=mean_B, where=count_B > 0)
-            means.append(mean_B)
-        return {"mean_absolute_error": means[0], "root_mean_square_error": np.sqrt(means[1])}
+        absolute_B, square_B = (
+            ratio(weights_BN @ error_N, count_B)
+            for error_N in (np.abs(error_ND).sum(1), (error_ND**2).sum(1))
+        )
+        return {"mean_absolute_error": absolute_B, "root_mean_square_error": np.sqrt(square_B)}
 
     def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """For each of the D numbers how many images have it, and its mean absolute error."""
@@ -75,7 +74,7 @@ class Values:
             known_ND = ~np.isnan(self._truth_ND)
             counts_D = known_ND.sum(0)
             sums_D = np.where(known_ND, np.abs(values_ND - self._truth_ND), 0.0).sum(0)
-            np.divide(sums_D, counts_D, out=errors_D, where=counts_D > 0)
+            errors_D = ratio(sums_D, counts_D.astype(np.float64))
         return counts_D, errors_D
 
     def by_image(self) -> Mapping[str, NDArray[np.float64]]:

@@ -5,8 +5,9 @@ Shapes: N images (n of one batch), K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,10 @@ class _Rows:
     sum_K: NDArray[np.float64]
     top_n5: NDArray[np.int32]
     watched_n: tuple[NDArray[np.float64], ...]
+
+
+#: What of one batch is handed on to scores elsewhere.
+_HANDED_ON = ("predicted_n", "confidence_n", "entropy_n", "sum_K", "top_n5")
 
 
 class Scores:
@@ -89,6 +94,31 @@ class Scores:
             self._refused = True
             self._as_logits.clear()
             self._as_probabilities.clear()
+
+    def as_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All that is known of every batch, by names; empty where nothing can be scored.
+
+        Both readings, as logits and as probabilities: which one holds is decided over all images.
+        """
+        return {
+            f"{reading}/{batch}/{name}": getattr(rows, name)
+            for reading, held in self._readings().items()
+            for batch, rows in held.items()
+            for name in _HANDED_ON
+        }
+
+    def include(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Takes in what other scores, of other batches, gave as arrays; ValueError for others."""
+        found: dict[tuple[str, int], dict[str, NDArray[Any]]] = {}
+        for key, array in arrays.items():
+            reading, batch, name = key.split("/")
+            found.setdefault((reading, int(batch)), {})[name] = array
+        for (reading, index), by_name in found.items():
+            self._readings()[reading][index] = _Rows(**by_name, watched_n=())
+            self._columns = len(by_name["sum_K"])
+
+    def _readings(self) -> dict[str, dict[int, _Rows]]:
+        return {"logits": self._as_logits, "probabilities": self._as_probabilities}
 
     def _fits(self, outputs: Tensor) -> bool:
         shaped = outputs.dim() == 2 and outputs.shape[1] > 0 and outputs.is_floating_point()

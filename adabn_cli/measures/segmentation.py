@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from adabn_cli.errors import ModelError
-from adabn_cli.measures.heads import Surveyed, Task
+from adabn_cli.measures.heads import Surveyed, Task, ratio
 from adabn_cli.outputs import IGNORED, Outputs
 
 
@@ -66,7 +66,7 @@ class Confusion:
     @property
     def iou_K(self) -> NDArray[np.float64]:
         """Intersection over union of every class; NaN for one neither labelled nor predicted."""
-        return _ratio(np.diag(self.counts_KK).astype(np.float64), self.union_K.astype(np.float64))
+        return ratio(np.diag(self.counts_KK).astype(np.float64), self.union_K.astype(np.float64))
 
     @property
     def mean_iou(self) -> float | None:
@@ -189,11 +189,11 @@ class Maps:
             weights_BN @ self._stacked(name).astype(np.float64)
             for name in ("right_nK", "union_nK", "labelled_nK")
         )
-        iou_BK, labelled_B = _ratio(right_BK, union_BK), labelled_BK.sum(1)
+        iou_BK, labelled_B = ratio(right_BK, union_BK), labelled_BK.sum(1)
         known_B = (union_BK > 0).sum(1).astype(np.float64)
         return {
-            "mean_iou": _ratio(np.nansum(iou_BK, axis=1), np.where(labelled_B > 0, known_B, 0.0)),
-            "pixel_accuracy": _ratio(right_BK.sum(1), labelled_B),
+            "mean_iou": ratio(np.nansum(iou_BK, axis=1), np.where(labelled_B > 0, known_B, 0.0)),
+            "pixel_accuracy": ratio(right_BK.sum(1), labelled_B),
         }
 
     def by_class(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -201,7 +201,7 @@ class Maps:
         right_K, union_K = (
             self._stacked(name).sum(0).astype(np.float64) for name in ("right_nK", "union_nK")
         )
-        return (self._stacked("labelled_nK") > 0).sum(0), _ratio(right_K, union_K)
+        return (self._stacked("labelled_nK") > 0).sum(0), ratio(right_K, union_K)
 
     def by_image(self) -> Mapping[str, NDArray[np.float64]]:
         """Confidence and entropy of every image, and the share of its pixels that is right."""
@@ -212,7 +212,7 @@ class Maps:
                 self._stacked(name).sum(1).astype(np.float64)
                 for name in ("right_nK", "labelled_nK")
             )
-            columns["pixel_accuracy"] = _ratio(right_N, labelled_N)
+            columns["pixel_accuracy"] = ratio(right_N, labelled_N)
         return columns
 
     def _parts(self) -> list[_ReadMaps]:
@@ -220,13 +220,6 @@ class Maps:
 
     def _stacked(self, name: Literal["right_nK", "union_nK", "labelled_nK"]) -> NDArray[np.int64]:
         return np.concatenate([getattr(part, name) for part in self._parts()])
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NaN where the whole is 0."""
-    ratio: NDArray[np.float64] = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio
 
 
 def _are_probabilities(maps_nKHW: Tensor) -> bool:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from adabn_cli.record.documents import (
     SCHEMA_VERSION,
+    CollectRecord,
     EvaluationRecord,
     InspectedSite,
     Inspection,
+    MergeRecord,
     ProfileRecord,
     Record,
 )
@@ -27,6 +29,7 @@ from adabn_cli.record.figures import (
     FigurePart,
     HeldOutPart,
     ResidualPart,
+    RoundPart,
     SampleSizePart,
     ScoresPart,
     ShiftPart,
@@ -63,6 +66,7 @@ __all__ = [
     "ClassAccuracyPart",
     "ClassFigurePart",
     "ClassPart",
+    "CollectRecord",
     "DivergencePart",
     "DivergencesPart",
     "EstimatePart",
@@ -76,6 +80,7 @@ __all__ = [
     "HeldOutPart",
     "InspectedSite",
     "Inspection",
+    "MergeRecord",
     "MethodPart",
     "ModelPart",
     "NoticePart",
@@ -84,6 +89,7 @@ __all__ = [
     "ProfileRecord",
     "Record",
     "ResidualPart",
+    "RoundPart",
     "RunPart",
     "SampleSizePart",
     "ScoresPart",

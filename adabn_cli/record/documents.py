@@ -9,6 +9,7 @@ from adabn_cli.record.figures import (
     ChangePart,
     ClassAccuracyPart,
     ClassPart,
+    DivergencePart,
     DivergencesPart,
     HeldOutPart,
     ResidualPart,
@@ -18,13 +19,14 @@ from adabn_cli.record.figures import (
     TaskPart,
 )
 from adabn_cli.record.judgement import BaselinePart, GatePart, NoticePart, VerdictPart
-from adabn_cli.record.part import Part
+from adabn_cli.record.part import Finite, Part
 from adabn_cli.record.subject import (
     FixedLayerPart,
     MethodPart,
     ModelPart,
     PreprocessingPart,
     RunPart,
+    SkippedPicture,
     TargetPart,
 )
 
@@ -90,6 +92,39 @@ class ProfileRecord(Part):
     neurons: int
     classes: int
     scores: ScoresPart
+    warnings: tuple[str, ...] = ()
+
+
+class CollectRecord(Part):
+    """What was measured on one shard, and the file it was written to. `shard` counts from 1."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    bytes: int
+    shard: int
+    shards: int
+    images: int
+    skipped: tuple[SkippedPicture, ...]
+    scores: ScoresPart
+    warnings: tuple[str, ...] = ()
+
+
+class MergeRecord(Part):
+    """The pack that was made of all shards, and the source model on all their pictures.
+
+    `standard_error_max` is that of the worst site's mean, in standard deviations of its channel.
+    """
+
+    schema_version: Literal[1] = 1
+    path: str
+    model: ModelPart
+    shards: int
+    images: int
+    skipped: int
+    sites: int
+    before: ScoresPart
+    kl_before: DivergencePart | None
+    standard_error_max: Finite = None
     warnings: tuple[str, ...] = ()
 
 

@@ -194,12 +194,20 @@ class SitePart(Part):
     shift: ShiftPart | None = None
 
 
+class RoundPart(Part):
+    """One round of a search: the worst site's standard error, measured over so many images."""
+
+    images: int
+    error: Finite
+
+
 class SampleSizePart(Part):
     """Whether the images are enough to know every site's means.
 
     `errors` are the standard errors of the worst site, in standard deviations of its channel, over
     as many of the images as `images` says; they follow from the spread between images. `enough` is
-    the number of images from which the worst is under `tolerance`.
+    the number of images from which the worst is under `tolerance`. `rounds` were measured, the last
+    of them in the run itself, where `tolerance` was asked for by --until-converged.
     """
 
     site: str
@@ -207,6 +215,7 @@ class SampleSizePart(Part):
     images: tuple[int, ...]
     errors: tuple[float, ...]
     enough: int
+    rounds: tuple[RoundPart, ...] = ()
 
 
 class BrokenPicturePart(Part):

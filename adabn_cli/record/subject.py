@@ -18,6 +18,7 @@ class PreprocessingPart(Part):
     crop_pct: float
     interpolation: str
     source: str
+    fast_decode: bool = False
 
 
 class FixedLayerPart(Part):
@@ -82,13 +83,15 @@ class MethodPart(Part):
     """How it was adapted. `layers` are globs over sites; `chunk_size` is the largest batch.
 
     `aim` is what the sites were brought to: their target statistics, those of the profile's
-    pictures, or of these in another mix of classes, `class_mix`; None in older records.
+    pictures, or of these in another mix of classes, `class_mix`; None in older records. `momentum`
+    is the online engine's, None where it counts pictures alike.
     """
 
     name: Literal["adabn", "matched", "auto"] = "adabn"
     engine: str
     prior: float | str | None
     alpha: float | None
+    momentum: float | None = None
     layers: tuple[str, ...]
     chunk_size: int
     dtype: str

@@ -39,6 +39,8 @@ def _name(name: str) -> str:
 def _text(name: str, value: object) -> str:
     if isinstance(value, int) and name.endswith("_bytes"):
         return _size(value)
+    if name == "until_converged":
+        return f"{value:g} standard deviations; this is the plan of the first round"
     if isinstance(value, float) and name == "seconds":
         return f"about {_time(value)}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -65,6 +65,8 @@ def method(record: Record) -> str:
         mixed = f", source as prior {used.prior}"
     elif used.alpha is not None:
         mixed = f", alpha {used.alpha:g}"
+    if used.momentum is not None:
+        mixed += f", momentum {used.momentum:g}"
     only = f", layers {','.join(used.layers)}" if used.layers else ""
     return f"{_chosen(used)}, {used.engine} engine{mixed}{only}, batches of {used.chunk_size}"
 
@@ -127,7 +129,8 @@ def _input(p: PreprocessingPart | None) -> str:
     mean, std = (",".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std))
     return (
         f"{p.size[0]}x{p.size[1]} px, {'gray' if len(p.mean) == 1 else 'RGB'}, mean {mean}, "
-        f"std {std}, crop {p.crop_pct:.3g}, {p.interpolation} ({p.source})"
+        f"std {std}, crop {p.crop_pct:.3g}, {p.interpolation}"
+        f"{', fast decode' if p.fast_decode else ''} ({p.source})"
     )
 
 

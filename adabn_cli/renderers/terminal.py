@@ -112,6 +112,7 @@ def _input(record: Record) -> str:
     numbers = [",".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std)]
     kind = "gray" if len(p.mean) == 1 else "RGB"
     crop = "" if p.crop_pct == 1 else f", crop {p.crop_pct:.3g}"
+    crop += ", fast decode" if p.fast_decode else ""
     return f"{size} {kind}{crop}, mean {numbers[0]}, std {numbers[1]} ({p.source})"
 
 

@@ -265,6 +265,8 @@ def _moved(name: str, one: Signal, written: Callable[[float | None], str]) -> st
 def sample_size_told(part: SampleSizePart, images: int) -> str:
     """Whether the pictures are enough to know every site's means."""
     tolerance = f"{number(part.tolerance)} standard deviations"
+    if part.rounds:
+        return _search_told(part)
     if part.enough <= images:
         return (
             f"Enough pictures: from {part.enough:,} of {images:,} on, all means are known within "
@@ -273,6 +275,22 @@ def sample_size_told(part: SampleSizePart, images: int) -> str:
     return (
         f"Too few pictures: {images:,}, and it takes about {part.enough:,} to know all means "
         f"within {tolerance} (worst at {part.site})."
+    )
+
+
+def _search_told(part: SampleSizePart) -> str:
+    """What a search for the number of pictures came to, and every round's error."""
+    *earlier, last = part.rounds
+    more, error = part.enough - last.images, f"{number(last.error)} standard deviations"
+    told = f"the worst site, {part.site}, is at {error}"
+    tolerance, pictures = number(part.tolerance), f"{last.images:,} pictures"
+    before = ", ".join(f"{number(one.error)} with {one.images:,}" for one in earlier)
+    rounds = f"; before, {before}" if earlier else ""
+    if more <= 0:
+        return f"Enough pictures: {told}, under {tolerance}, with {pictures}{rounds}."
+    return (
+        f"Too few pictures: {told}, over {tolerance}, with {pictures}{rounds}. "
+        f"About {more:,} more are needed."
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Preprocessing
-from adabn_cli.ranks import ALONE, Ranks
+from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 from adabn_cli.targets.decoding import Decoded, Unreadable, decode
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.framing import check_preprocessing
@@ -50,7 +50,7 @@ class TargetRequest:
     `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
     and at most 8. `kind` of source is told by the path where it is None. Of videos every
     `stride`-th frame is taken. `value_range` is black and white where there are more than 8 bits.
-    Of several `ranks` each decodes a part.
+    Of several `ranks` each decodes a part, and of a `shard` nothing but it is read.
     """
 
     path: Location
@@ -65,6 +65,7 @@ class TargetRequest:
     stride: int = 1
     value_range: ValueRange | None = None
     ranks: Ranks = ALONE
+    shard: Shard = WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,18 @@ class Target:
 
     @property
     def first_batch(self) -> int:
-        """The number of the first batch of this rank."""
-        return self.pixels_NHWC.first if isinstance(self.pixels_NHWC, OwnBatches) else 0
+        """The number of the first batch of this rank or shard."""
+        if isinstance(self.pixels_NHWC, OwnBatches):
+            return self.pixels_NHWC.first
+        n, size = self.listed, self.request.batch_size
+        first: int = own_share(n, size, self.request.shard).start // size
+        return first
+
+    @property
+    def listed(self) -> int:
+        """How many pictures the source has, or were drawn of it: on all ranks, in all shards."""
+        found = len(self.source.pictures)
+        return min(found, self.request.max_images or found)
 
     def batches(self) -> Batches:
         """The pictures as float32 [n, C, H, W], normalized; channels_last where C > 1."""
@@ -146,11 +157,13 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
     _check(request)
     source = read_source(request.path, request.kind, request.stride)
     drawn, subsample = _draw(source.pictures, request)
-    ranks = request.ranks
+    ranks, shard = request.ranks, request.shard
+    _require_batches(len(drawn), request)
+    drawn = drawn[own_share(len(drawn), request.batch_size, shard)]
     drawn = reading_order(drawn[own_share(len(drawn), request.batch_size, ranks)])
     shape = (*request.preprocessing.size, request.preprocessing.channels)
     with PixelStore(len(drawn), shape, request.keeping) as store:
-        intake = Intake(store, source.skipped if ranks.index == 0 else ())
+        intake = Intake(store, source.skipped if ranks.index == shard.index == 0 else ())
         with _decoding(drawn, request) as results:
             for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):
                 intake.take(picture.name, result)
@@ -199,6 +212,18 @@ def _check(request: TargetRequest) -> None:
     ):
         if wrong:
             raise UsageError(what, hint=f"Write {hint}.")
+
+
+def _require_batches(pictures: int, request: TargetRequest) -> None:
+    """Raises UsageError where there would be a shard without a picture."""
+    batches = math.ceil(pictures / request.batch_size)
+    if 1 < request.shard.size > batches:
+        raise UsageError(
+            f"{request.shard.size} shards take as many batches, and there are {batches} of "
+            f"{request.batch_size} pictures.",
+            where=str(request.path),
+            hint="Take fewer shards, or a smaller --batch-size for all of them.",
+        )
 
 
 def _draw(

@@ -12,13 +12,13 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from adabn_cli.ranks import Ranks, dealt
+from adabn_cli.ranks import Ranks, Shard, dealt
 from adabn_cli.targets.pixel_store import StoredPixels
 
 
-def own_share(pictures: int, batch_size: int, ranks: Ranks) -> slice:
-    """Which of the pictures a rank decodes: whole batches of neighbours."""
-    batches = dealt(ceil(pictures / batch_size), ranks)
+def own_share(pictures: int, batch_size: int, part: Ranks | Shard) -> slice:
+    """Which of the pictures a rank or a shard decodes: whole batches of neighbours."""
+    batches = dealt(ceil(pictures / batch_size), part)
     return slice(batches.start * batch_size, batches.stop * batch_size)
 
 

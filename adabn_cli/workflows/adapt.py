@@ -13,9 +13,8 @@ from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines import check_engine
 from adabn_cli.engines.waiting import PlannedBatches
 from adabn_cli.errors import UsageError
-from adabn_cli.fingerprint import fingerprint, learned_values
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Preprocessing, entries_of, statistics_of
+from adabn_cli.model import Preprocessing, entries_of
 from adabn_cli.packs import Pack
 from adabn_cli.ranks import ALONE
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
@@ -24,6 +23,7 @@ from adabn_cli.workflows.known_profile import find_profile, measure_source, read
 from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
 from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.predictions import write_predictions
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -41,6 +41,7 @@ from adabn_cli.workflows.recording import (
 )
 from adabn_cli.workflows.resume import kept_while_running, require_resumable
 from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
+from adabn_cli.workflows.sample_size import Search
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 from adabn_cli.workflows.scoring import score
 
@@ -128,7 +129,10 @@ def _require_one_process_for_heads(job: Job) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """Model and pictures opened and found fit for each other; nothing adapted yet."""
+    """Model and pictures opened and found fit for each other; nothing adapted yet.
+
+    `search` says how the number of pictures was chosen, where it was.
+    """
 
     request: AdaptRequest
     started: str
@@ -141,6 +145,7 @@ class Job:
     profile: ProfilePart | None
     memory: MemoryPlan
     warnings: tuple[str, ...]
+    search: Search | None = None
 
 
 def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Job:
@@ -152,7 +157,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         require_resumable(folder, force=request.force)
     require_free(folder, force=request.force)
     request = replace(request, pictures=request.limits.kept(request.pictures))
-    check_engine(request.engine)
+    check_engine(request.engine, request.adaptation.momentum, request.pictures.ranks.size)
     check_on_harm(request.on_harm)
     with stages.stage("open"):
         opened = open_model(request.model)
@@ -251,6 +256,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         pictures.target.pictures,
         pictures.target.spread(COMPARED_PICTURES),
         pictures.truth,
+        job.search,
     )
     record = record_of(
         subject, outcome, run_part(job.started, job.stages, model.device, job.folder)
@@ -259,20 +265,8 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
         model.load_state(entries_of(model, outcome.installer.original))
         verdict = record.verdict.model_copy(update={"kept_source": True})
         record = record.model_copy(update={"verdict": verdict})
-    pack = Pack(
-        fingerprint(model),
-        model.architecture,
-        target=statistics_of(model, outcome.estimate.installed),
-        source={
-            place: value
-            for place, value in outcome.installer.original.items()
-            if place[0] in outcome.estimate.installed
-        },
-        images=pictures.images,
-        replaced={key: model.state()[key].clone() for key in model.folded()},
-        sites=tuple(outcome.estimate.installed),
-        learned=learned_values(model),
-    )
+    sites = tuple(outcome.estimate.installed)
+    pack = filled(empty_pack(model), outcome.installer, sites, pictures.images)
     ranks = request.pictures.ranks
     if ranks.index == 0:
         _write_files(job, outcome, record, pack)

@@ -135,7 +135,7 @@ def varied(record: Record, other: Record) -> tuple[str, ...]:
         "weights": (record.model.weights, other.model.weights),
         "method": (record.method.name, other.method.name),
         "engine": (record.method.engine, other.method.engine),
-        "prior, alpha or layers": (_mixed(record), _mixed(other)),
+        "prior, alpha, momentum or layers": (_mixed(record), _mixed(other)),
         "source profile": (bool(record.method.profile), bool(other.method.profile)),
         "version of adabn": (record.run.versions.get("adabn"), other.run.versions.get("adabn")),
     }
@@ -143,7 +143,8 @@ def varied(record: Record, other: Record) -> tuple[str, ...]:
 
 
 def _mixed(record: Record) -> object:
-    return record.method.prior, record.method.alpha, record.method.layers
+    used = record.method
+    return used.prior, used.alpha, used.momentum, used.layers
 
 
 def _changes(record: Record, baseline: Record) -> Iterator[BaselineChangePart]:

@@ -44,6 +44,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     layers: Sequence[str] = (),
     prior: float | Literal["auto"] | None = None,
     alpha: float | None = None,
+    momentum: float | None = None,
     method: Method | None = None,
     profile: Profile | None = None,
     output: str | None = None,
@@ -66,7 +67,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
     """
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages()
-    check_engine(engine)
+    check_engine(engine, momentum)
     wrapped = EagerModel(model, classes=classes, output=output)
     require_adaptable(wrapped, with_profile=profile is not None)
     if profile is not None:
@@ -79,7 +80,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     labels_N = _class_indices(given, held) if found is None else None
     _check_classes(count_classes(outputs), labels_N, classes)
     images_held = sum(map(len, held))
-    adaptation = Adaptation(tuple(layers), prior, alpha, method)
+    adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum)
     installer = Installer(wrapped, adaptation, images_held, profile)
     part = None if profile is None else profile_part(profile, None, "given")
     subject = Subject(

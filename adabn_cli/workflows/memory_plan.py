@@ -17,8 +17,8 @@ from adabn_cli.model import Model
 from adabn_cli.targets.pixel_store import MEMORY_BYTES, Keeping
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures
 
-# Enough to see what an image costs; a fiftieth of the forwards over 250 pictures.
-_PROBED_IMAGES = 8
+# Enough to see what an image costs; a sixtieth of the forwards over 250 pictures.
+_PROBED_IMAGES = 4
 # Decoded pictures beyond that go to disk. They are read in order, which costs hardly anything.
 _SHARE_OF_PICTURES = 1 / 8
 # A draw of fewer would know the means worse than a profile's source pictures do.
@@ -85,8 +85,6 @@ def plan_memory(
     images = pictures.images
     size = min(pictures.target.request.batch_size, images)
     own = len(pictures.target.batches())
-    # The first forward of a process is slower, and makes what the model caches.
-    model.forward(pictures.target.spread(1))
     found = probe(model, pictures.target.spread(min(_PROBED_IMAGES, images)), limits.folder)
     most, held = limits.most_bytes(), resident_bytes()
     room = Room(

@@ -19,6 +19,7 @@ def plan_of(job: Job) -> dict[str, object]:
         "target": str(target.path),
         "target_kind": target.kind,
         "images": job.pictures.images,
+        **({"until_converged": job.search.tolerance} if job.search else {}),
         "skipped": len(target.skipped),
         "labels": job.pictures.labelled_by,
         "size": list(job.preprocessing.size),

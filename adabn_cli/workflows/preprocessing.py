@@ -33,6 +33,7 @@ class PreprocessingOptions:
     std: tuple[float, ...] | None = None
     crop_pct: float | None = None
     interpolation: str | None = None
+    fast_decode: bool | None = None
 
     @property
     def given(self) -> dict[str, object]:

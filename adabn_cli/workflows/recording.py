@@ -37,7 +37,7 @@ from adabn_cli.record import (
 from adabn_cli.workflows.broken_pictures import broken_parts
 from adabn_cli.workflows.notices import Seen, notice_parts
 from adabn_cli.workflows.outcome import Outcome, Stages
-from adabn_cli.workflows.sample_size import sample_size_part
+from adabn_cli.workflows.sample_size import Search, sample_size_part
 from adabn_cli.workflows.scored_pictures import ScoredPictures
 from adabn_cli.workflows.sections import (
     change_part,
@@ -111,6 +111,7 @@ def method_part(
         engine=engine,
         prior=adaptation.prior,
         alpha=adaptation.alpha,
+        momentum=adaptation.momentum,
         layers=adaptation.layers,
         chunk_size=batch_size,
         dtype=dtype,
@@ -166,7 +167,8 @@ class Subject:
 
     `pictures` are their paths below the target folder, in the order of the batches. `sample_nCHW`
     are some of the images, spread over all of them, to tell whether they show one scene. `truth` is
-    what outputs that are no class scores were held against.
+    what outputs that are no class scores were held against. `search` is how the number of images
+    was chosen, where it was.
     """
 
     model: ModelPart
@@ -179,6 +181,7 @@ class Subject:
     pictures: Sequence[str] | None = None
     sample_nCHW: Tensor | None = None
     truth: Truth | None = None
+    search: Search | None = None
 
 
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
@@ -189,7 +192,7 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     scores = scores_part(before, labels_N, profile)
     scored = scores_part(after, labels_N, profile)
     sites = site_parts(outcome)
-    sample_size = sample_size_part(sites, outcome.installer.images)
+    sample_size = sample_size_part(sites, outcome.installer.images, subject.search)
     held_out = subject.held_out.change if subject.held_out else None
     images, sample = outcome.installer.images, subject.sample_nCHW
     seen = Seen(

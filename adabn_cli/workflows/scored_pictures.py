@@ -14,7 +14,7 @@ from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.outputs import Outputs
-from adabn_cli.ranks import ALONE, Ranks
+from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
@@ -39,6 +39,7 @@ class PicturesRequest:
     stride: int = 1
     value_range: ValueRange | None = None
     ranks: Ranks = ALONE
+    shard: Shard = WHOLE
     task: str = "auto"
     masks: Path | None = None
 
@@ -116,6 +117,7 @@ def open_pictures(
             stride=request.stride,
             value_range=request.value_range,
             ranks=request.ranks,
+            shard=request.shard,
         ),
         progress,
     )

@@ -187,7 +187,11 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 dead_channels=int(after.pixels.dead_C.sum()) if after else 0,
                 kl_before=_site_divergence(kl_before, outcome.before, name),
                 kl_after=_site_divergence(kl_after, outcome.estimate.measured, name),
-                standard_error_max=_standard_error(outcome, name, sites[name].eps),
+                standard_error_max=standard_error_max(
+                    after, outcome.installer.images, sites[name].eps
+                )
+                if after
+                else None,
                 histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
                 histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
                 shift=_shift_part(outcome, name),
@@ -206,12 +210,14 @@ def _why_not(outcome: Outcome, name: str) -> str:
     return "not in the profile"
 
 
-def _standard_error(outcome: Outcome, name: str, eps: float) -> float | None:
-    """The largest standard error of a mean, in standard deviations of its channel."""
-    measured = outcome.estimate.measured.get(name)
-    if measured is None or min(measured.images.count, outcome.installer.images) < 2:
+def standard_error_max(measured: SiteMoments, images: int, eps: float) -> float | None:
+    """The largest standard error of a mean, in standard deviations of its channel.
+
+    None for fewer than two images, and where all channels are dead.
+    """
+    if min(measured.images.count, images) < 2:
         return None
-    error_C = measured.standard_error(outcome.installer.images)
+    error_C = measured.standard_error(images)
     live_C = ~measured.pixels.dead_C
     if not live_C.any():
         return None

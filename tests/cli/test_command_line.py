@@ -14,13 +14,14 @@ from adabn_cli.cli.app import app
 _MODEL = "--arch --arch-args --weights --trust-pickle --debug"
 _SCORED = (
     f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct --interpolation "
+    "--fast-decode "
     "--labels --class-map --batch-size --workers --max-images --max-bad --stride --value-range "
     "--seed --json --quiet"
 )
 _OPTIONS = {
     "adapt": f"{_SCORED} --task --masks --target --target-format --eval --engine --method "
-    "--on-harm --profile --source --reference --layers --prior --alpha --verify --out --force "
-    "--dry-run --resume --memory --spill-dir",
+    "--on-harm --profile --source --reference --layers --prior --alpha --momentum --verify "
+    "--out --force --dry-run --resume --memory --spill-dir --until-converged",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
@@ -29,6 +30,11 @@ _OPTIONS = {
     "profile": f"{_SCORED} --source --out --force",
     "convert": f"{_MODEL} --output --out --img-size --force --json --quiet",
     "apply": f"{_MODEL} --input --out --revert --force --json --quiet",
+    "collect": f"{_SCORED} --target --shard --layers --prior --alpha --out --force",
+    "merge": f"{_MODEL} --input --out --force --json --quiet",
+    "watch": f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct "
+    "--interpolation --fast-decode --value-range --out --force --momentum --every --interval "
+    "--patience --max-images --once --quiet",
     "demo": "--json --quiet --debug",
 }
 

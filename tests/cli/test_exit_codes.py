@@ -90,6 +90,9 @@ def test_a_gate_that_cannot_be_told_exits_with_4_and_a_failed_one_goes_before(
         (["--prior", "1,2"], "--prior"),
         (["--prior", "some"], "--prior"),
         (["--alpha", "1.5"], "--alpha"),
+        (["--momentum", "0.1"], "--engine online"),
+        (["--engine", "online", "--momentum", "0"], "--momentum"),
+        (["--engine", "online", "--momentum", "0.1", "--prior", "9"], "--prior"),
         (["--alpha", "0.5", "--prior", "1"], "--prior"),
         (["--device", "abacus"], "abacus"),
         (["--arch", "torchvision:resnet18"], "--arch"),
@@ -220,5 +223,6 @@ def test_exit_codes_are_in_the_help_of_report(command):
 
 def test_every_command_is_known_to_these_tests():
     assert {command.callback.__name__ for command in app.app.registered_commands} == {
-        *("adapt", "report", "inspect", "evaluate", "profile", "apply", "convert", "demo")
+        *("adapt", "report", "inspect", "evaluate", "profile", "apply", "convert", "watch", "demo"),
+        *("collect", "merge"),
     }

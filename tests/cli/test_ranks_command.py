@@ -108,6 +108,9 @@ def test_several_processes_refuse_what_they_cannot_do(sample_model, few_pictures
     done = ranks(2, *given, "--resume", "run")
     assert [process.returncode for process in done] == [2, 2]
     assert "Several processes keep no notes" in done[0].stderr
+    done = ranks(2, *given, "--engine", "online")
+    assert [process.returncode for process in done] == [2, 2]
+    assert "in one process" in done[0].stderr
 
 
 def test_one_process_imports_nothing_of_it(sample_model, few_pictures):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from report_cases import CASES, estimated, labelled, unlabelled, unscored, whole
 
-from adabn_cli.record import MethodPart, SampleSizePart
+from adabn_cli.record import MethodPart, RoundPart, SampleSizePart
 from adabn_cli.renderers import subject, wording
 
 
@@ -67,6 +67,26 @@ def test_a_sample_size_says_whether_it_is_enough():
     assert few == (
         "Too few pictures: 64, and it takes about 126 to know all means within 0.1 standard "
         "deviations (worst at s)."
+    )
+
+
+def test_a_search_says_what_every_round_came_to():
+    part = SampleSizePart(
+        site="s",
+        tolerance=0.05,
+        images=(64, 1312),
+        errors=(0.2, 0.04),
+        enough=840,
+        rounds=(RoundPart(images=64, error=0.2), RoundPart(images=1312, error=0.04)),
+    )
+    assert wording.sample_size_told(part, 1312) == (
+        "Enough pictures: the worst site, s, is at 0.04 standard deviations, under 0.05, with "
+        "1,312 pictures; before, 0.2 with 64."
+    )
+    few = part.model_copy(update={"enough": 1024, "rounds": part.rounds[:1]})
+    assert wording.sample_size_told(few, 64) == (
+        "Too few pictures: the worst site, s, is at 0.2 standard deviations, over 0.05, with 64 "
+        "pictures. About 960 more are needed."
     )
 
 

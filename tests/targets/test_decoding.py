@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,36 @@ def test_a_bug_in_our_own_framing_is_not_taken_for_a_bad_picture(tmp_path, monke
     file = save(tmp_path / "x.png", Image.new("L", (8, 8)))
     with pytest.raises(TypeError, match="a bug"):
         decode(lambda: file.open("rb"), RGB)
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth shapes and fine grain, as a camera's picture has both."""
+    noise = np.random.default_rng(0)
+    coarse = Image.fromarray(noise.integers(0, 256, (height // 50, width // 50, 3), np.uint8))
+    grain = noise.integers(-4, 5, (height, width, 1))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fast_decoding_takes_fewer_pixels_of_a_large_jpeg_and_comes_close(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = save(tmp_path / "x.jpg", photograph(1600, 1204), quality=92, exif=exif)
+    plainly = Preprocessing((96, 96), (0.5,) * 3, (0.5,) * 3, 0.875)
+    whole, fast = decoded(file, plainly), decoded(file, replace(plainly, fast_decode=True))
+    assert fast.size == whole.size == ((1204, 1600) if orientation == 1 else (1600, 1204))
+    assert "JPEG decoded at 1/4" in fast.conversions
+    assert set(whole.conversions) < set(fast.conversions)
+    off = np.abs(whole.pixels_HWC.astype(int) - fast.pixels_HWC)
+    assert 0 < off.max() <= 4
+    assert off.mean() < 0.5
+
+
+def test_fast_decoding_leaves_all_else_as_it_is(tmp_path):
+    fast = replace(RGB, size=(96, 96), fast_decode=True)
+    for name, width in (("small.jpg", 300), ("odd.jpg", 1603), ("large.png", 1600)):
+        file = save(tmp_path / name, photograph(width, width))
+        whole, quick = decoded(file, replace(fast, fast_decode=False)), decoded(file, fast)
+        assert np.array_equal(whole.pixels_HWC, quick.pixels_HWC)
+        assert (whole.size, whole.conversions) == (quick.size, quick.conversions)

@@ -207,7 +207,8 @@ def test_where_the_input_is_known_from_is_no_difference(record, write):
 def test_weights_and_methods_are_told_and_compared(record, write):
     file = write(model={"weights": "0" * 64}, method={"engine": "one-pass", "prior": 8.0})
     part = hold_against(record, file).part
-    assert part.varied == ("other weights", "other engine", "other prior, alpha or layers")
+    mixed = "other prior, alpha, momentum or layers"
+    assert part.varied == ("other weights", "other engine", mixed)
     assert part.changes
     assert varied(record, record) == ()
 

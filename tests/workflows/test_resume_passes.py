@@ -94,7 +94,7 @@ def run(
     **options: object,
 ) -> tuple[Mapping[str, Tensor], Outcome, int]:
     options = {"engine": "exact", "method": None, "profile": None, "waiting": None, **options}
-    adaptation = Adaptation(method=options["method"])
+    adaptation = Adaptation(method=options["method"], momentum=options.get("momentum"))
     count = sum(map(len, batches))
     installer = Stopping(EagerModel(net), adaptation, count, options["profile"])
     installer.stop = stop
@@ -127,6 +127,8 @@ def same(one: Outcome, other: Outcome) -> bool:
 CASES = {
     "exact": (plain_net, {}),
     "one-pass": (plain_net, {"engine": "one-pass"}),
+    "online": (plain_net, {"engine": "online"}),
+    "online with momentum": (plain_net, {"engine": "online", "momentum": 0.3}),
     "a site used twice": (Shared, {}),
     "maps": (Maps, {}),
     "run again and on disk": (plain_net, {"waiting": Waiting(2, on_disk=2, rerun=1)}),

@@ -1,0 +1,104 @@
+"""`adabn collect`: measure one shard of a target, on a machine that never meets the others."""
+
+from __future__ import annotations
+
+from json import loads
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adabn_cli.cli import options, values
+from adabn_cli.cli.consoles import show, write, write_json
+from adabn_cli.cli.progress import shown_progress
+
+
+def collect(
+    model: options.ModelPath,
+    target: Annotated[
+        str, typer.Option("--target", "-t", metavar="DATA", help="As --target of adapt.")
+    ],
+    shard: Annotated[
+        str,
+        typer.Option("--shard", metavar="I/N", help="Which of N shards, from 1/N to N/N."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The file to write; by default shard-I-of-N.safetensors.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    layers: options.Layers = None,
+    prior: options.Prior = None,
+    alpha: options.Alpha = None,
+    arch: options.Arch = None,
+    arch_args: options.ArchArgs = "",
+    weights: options.Weights = None,
+    output: options.OutputKey = None,
+    input_name: options.InputName = None,
+    trust_pickle: options.TrustPickle = False,
+    device: options.Device = "auto",
+    img_size: options.ImgSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    fast_decode: options.FastDecode = False,
+    labels: options.LabelsFrom = "auto",
+    class_map: options.ClassMap = None,
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    max_images: options.MaxImages = None,
+    max_bad: options.MaxBad = "5%",
+    stride: options.Stride = 1,
+    value_range: options.ValueRange = None,
+    seed: options.Seed = 0,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Measure one shard of the pictures into a file; `adabn merge` makes a pack of all shards.
+
+    No shard needs another one, so they may run anywhere, at any time.
+    """
+    from adabn_cli.adaptation import Adaptation
+    from adabn_cli.checkpoints.architectures import parse_arch_args
+    from adabn_cli.checkpoints.opening import ModelRequest
+    from adabn_cli.workflows.collect import CollectRequest
+    from adabn_cli.workflows.collect import collect as collect_shard
+    from adabn_cli.workflows.scored_pictures import PicturesRequest
+
+    request = CollectRequest(
+        model=ModelRequest(
+            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            input_name=input_name,
+        ),
+        target=values.location(target),
+        shard=values.shard(shard),
+        preprocessing=values.preprocessing_options(
+            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
+        ),
+        pictures=PicturesRequest(
+            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
+            stride=stride,
+            value_range=values.value_range(value_range),
+        ),
+        adaptation=Adaptation(values.layers(layers), values.prior(prior), alpha),
+        out=out,
+        force=force,
+    )
+    with shown_progress(quiet=quiet or json_) as progress:
+        record = collect_shard(request, progress)
+    if json_:
+        write_json(loads(record.model_dump_json()))
+    elif quiet:
+        write(record.path)
+    else:
+        from adabn_cli.renderers.shards import render_collected
+
+        show(render_collected(record))
+    return 0

@@ -1,0 +1,159 @@
+"""Makes one domain pack of what shards have shown. Needs no picture and no forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
+from adabn_cli.engines.merge_order import Ordered
+from adabn_cli.engines.observe import merged
+from adabn_cli.engines.one_pass import install_seen
+from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.measures.divergence import model_divergence, symmetric_kl_nats
+from adabn_cli.measures.scores import Scores
+from adabn_cli.model import Preprocessing
+from adabn_cli.moments import SiteMoments
+from adabn_cli.printable import first_few
+from adabn_cli.ranks import Shard
+from adabn_cli.record import DivergencePart, MergeRecord, ScoresPart
+from adabn_cli.workflows.collect import weights_of
+from adabn_cli.workflows.collected import Collected, read_collected
+from adabn_cli.workflows.output_file import require_free
+from adabn_cli.workflows.packing import empty_pack, filled
+from adabn_cli.workflows.recording import model_part
+from adabn_cli.workflows.run_folder import write_file_whole
+from adabn_cli.workflows.sections import scores_part, standard_error_max
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """The model, the files of all its shards in any order, and the pack to write."""
+
+    model: ModelRequest
+    shards: tuple[Path, ...]
+    out: Path
+    force: bool = False
+
+
+def merge(request: MergeRequest) -> MergeRecord:
+    """Writes the pack that one process would have made of all shards with `--engine one-pass`.
+
+    Raises UsageError where a shard is missing or there twice, or shards do not belong together;
+    InputError for a file that is no shard, ModelError where they are of another model.
+    """
+    for source in (request.model.path, *request.shards):
+        require_free(request.out, source, force=request.force)
+    shards = _all_shards(request.shards)
+    common = shards[0].depends_on
+    opened = open_model(request.model)
+    model = opened.model
+    if weights_of(model) != common["model"]:
+        raise ModelError(
+            "The shards were collected with another model, or with other statistics in it.",
+            where=f"{request.model.path}; {request.shards[0]}",
+            hint="Give the model that was given to adabn collect.",
+        )
+    adaptation = Adaptation(tuple(common["--layers"]), common["--prior"], common["--alpha"])
+    images = sum(shard.images for shard in shards)
+    installer = Installer(model, adaptation, images)
+    before, seen = (
+        _totals([getattr(shard, kind) for shard in shards]) for kind in ("before", "train_mode")
+    )
+    sites = tuple(install_seen(installer, seen))
+    pack = filled(empty_pack(model), installer, sites, images)
+    write_file_whole(request.out, pack.as_bytes())
+    skipped = sum(shard.skipped for shard in shards)
+    return MergeRecord(
+        path=str(request.out),
+        model=model_part(opened, Preprocessing(**common["preprocessing"])),
+        shards=len(shards),
+        images=images,
+        skipped=skipped,
+        sites=len(sites),
+        before=_scores_part(shards),
+        kl_before=_divergence_part(installer, before),
+        standard_error_max=_worst_error(installer, {name: seen[name] for name in sites}),
+        warnings=(*opened.notes, *([_CUT_OTHERWISE] if skipped else [])),
+    )
+
+
+_CUT_OTHERWISE = (
+    "Batches are of the pictures that their shard could read: one process would have filled up "
+    "those with unreadable ones from the next, which moves one-pass statistics a little."
+)
+
+
+def _all_shards(files: Sequence[Path]) -> list[Collected]:
+    """What is in the files, in the order of the shards; all of them, and each once."""
+    found: dict[Shard, tuple[Path, Collected]] = {}
+    for file in files:
+        shard = read_collected(file)
+        first_file, first = next(iter(found.values()), (file, shard))
+        differ = [
+            name
+            for name in first.depends_on
+            if first.depends_on[name] != shard.depends_on.get(name)
+        ]
+        if first.shard.size != shard.shard.size:
+            differ.append("number of shards")
+        if differ:
+            raise UsageError(
+                f"These shards do not belong together: other {', '.join(differ)}.",
+                where=f"{first_file}; {file}",
+                hint="Collect all shards with the same command but for --shard.",
+            )
+        if shard.shard in found:
+            raise UsageError(
+                f"Shard {shard.shard} is there twice.",
+                where=f"{found[shard.shard][0]}; {file}",
+                hint="Give each shard once.",
+            )
+        found[shard.shard] = file, shard
+    size = next(iter(found)).size
+    missing = [str(Shard(i, size)) for i in range(size) if Shard(i, size) not in found]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {size} shards are missing: {first_few(missing, 5)}.",
+            hint=f"Collect them, adabn collect MODEL --target DATA --shard {missing[0]}, and give "
+            "all files.",
+        )
+    return [found[Shard(i, size)][1] for i in range(size)]
+
+
+def _totals(parts: Sequence[dict[str, Ordered]]) -> dict[str, SiteMoments]:
+    return {name: sums.total() for name, sums in merged(parts).items()}
+
+
+def _scores_part(shards: Sequence[Collected]) -> ScoresPart:
+    """What the source model does on the pictures of all shards, as a run tells it."""
+    if not all(shard.scores for shard in shards):
+        return ScoresPart()
+    scores = Scores()
+    for shard in shards:
+        scores.include(shard.scores)
+    labels_N = np.concatenate([shard.labels_N for shard in shards])
+    return scores_part(scores, labels_N if (labels_N >= 0).any() else None)
+
+
+def _worst_error(installer: Installer, seen: Mapping[str, SiteMoments]) -> float | None:
+    """The largest standard error of a mean at any site, in standard deviations of its channel."""
+    sites, images = installer.sites, installer.images
+    errors = [standard_error_max(of, images, sites[name].eps) for name, of in seen.items()]
+    return max((error for error in errors if error is not None), default=None)
+
+
+def _divergence_part(installer: Installer, before: dict[str, SiteMoments]) -> DivergencePart | None:
+    """How far the pictures are from the source, over all neurons, as a run tells it."""
+    source = installer.source
+    known = {name: before[name].pixels for name in before if name in source}
+    kl = {
+        name: symmetric_kl_nats(source[name], pixels, installer.sites[name].eps)
+        for name, pixels in known.items()
+    }
+    found = model_divergence(kl, {name: pixels.dead_C for name, pixels in known.items()})
+    return None if found.mean is None else DivergencePart(**asdict(found))
