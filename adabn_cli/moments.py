@@ -16,6 +16,13 @@ _ROUNDING = 1e-6
 # Values whose deviations are made at once: 4 MiB, which malloc hands out again without new pages.
 _AT_ONCE = 1 << 20
 
+# Rows that are added in float32, one to the other: 128 are right to 2e-7 of a mean, 512 to 4e-7.
+_ROWS, _FEWEST_ROWS = 128, 8
+# Squares whose root torch takes at once: in lanes, so 1,024 are right to 2e-7, 160,000 to 4e-6.
+_SQUARES = 1024
+# Standard deviations that a mean may be from zero for that; in a resnet18 one in 1,000 is further.
+_FAR = 4.0
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -269,17 +276,45 @@ def _per_image(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
         return mean_NC, torch.zeros_like(mean_NC)
     if x.device.type != "cpu":
         return _centred(x, S)
+    if _is_channels_last(x) and (rows := _divisor(S, _ROWS)) >= min(S, _FEWEST_ROWS):
+        return _grouped(x, S, rows)
     # To the same bits as all at once, in a third of the time: what is made of a large activation
     # is new memory, and the kernel's clearing of its pages takes longer than the sums.
     few = max(1, _AT_ONCE // (S * x.shape[1]))
-    parts = (x[first : first + few] for first in range(0, len(x), few))
-    means, squares = zip(*(_centred(part, S) for part in parts), strict=True)
+    parts = (_centred(x[first : first + few], S) for first in range(0, len(x), few))
+    means, squares = zip(*parts, strict=True)
     return torch.cat(means), torch.cat(squares)
+
+
+def _grouped(x: Tensor, S: int, rows: int) -> tuple[Tensor, Tensor]:
+    """The same of activations in channels_last order, in two thirds of the time.
+
+    torch's own sums of a BatchNorm's batch make no deviations in memory, but add float32 row by
+    row. Every S / rows-th position makes a group of `rows`, short enough to be right to 2e-7 where
+    the mean is no more than a few standard deviations; groups are merged in float64.
+    """
+    (N, C), groups = x.shape[:2], S // rows
+    x_NRK = x.permute(0, 2, 3, 1).reshape(N, rows, groups * C)
+    stats = [torch.batch_norm_update_stats(x_RK, None, None, 0.0) for x_RK in x_NRK]
+    mean_NGC = torch.stack([mean for mean, _ in stats]).double().view(N, groups, C)
+    var_NGC = torch.stack([var for _, var in stats]).double().view(N, groups, C)
+    mean_NC = mean_NGC.mean(1)
+    m2_NC = rows * (var_NGC + (mean_NGC - mean_NC.unsqueeze(1)) ** 2).sum(1)
+    # Far from zero the sums of float32 lose what the deviations are made of: these images again.
+    far_NC = S * mean_NC**2 > _FAR**2 * m2_NC
+    for n in far_NC.any(1).nonzero().flatten().tolist():
+        mean_NC[n : n + 1], m2_NC[n : n + 1] = _centred(x[n : n + 1], S)
+    return mean_NC, m2_NC
+
+
+def _divisor(S: int, most: int) -> int:
+    """The largest divisor of S that is no more than `most`."""
+    return next(rows for rows in range(min(most, S), 0, -1) if S % rows == 0)
 
 
 def _centred(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
     """The same for more than one position an image."""
-    if x.dim() == 4 and not x.is_contiguous() and _is_channels_last(x):
+    if _is_channels_last(x):
         # The [N, HW, C] view keeps memory order; in NCHW order every row would be gathered.
         x_NSC = x.permute(0, 2, 3, 1).flatten(1, 2)
         # An eighth of the positions tells the mean to within 3 standard deviations of all, and at
@@ -293,11 +328,17 @@ def _centred(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
         rough_NC = x_NCS.mean(2)
         deviation_NCS = x_NCS - rough_NC.unsqueeze(2)
         error_NC = deviation_NCS.mean(2).double()
-        m2_NC = torch.linalg.vector_norm(deviation_NCS, dim=2).double().square_()
+        deviation_NCGR = deviation_NCS.unflatten(2, (-1, _divisor(S, _SQUARES)))
+        m2_NC = torch.linalg.vector_norm(deviation_NCGR, dim=3).double().square_().sum(2)
     # The float32 mean is itself rounded, by 3e-5 at 1000: what the deviations do not sum to zero by
     # is put back, or a standard deviation of 0.01 there would come out wrong in the fourth digit.
     return rough_NC.double() + error_NC, (m2_NC - S * error_NC**2).clamp_min(0)
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+    """Whether it is in that order and in no other."""
+    return (
+        x.dim() == 4
+        and not x.is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )

@@ -25,7 +25,7 @@ from source_nets import source_net
 from table import Cell, Table
 from targets_met import targets_met
 from torch import Tensor, nn
-from ways import PLAIN, WAYS, unavailable
+from ways import KEPT, PLAIN, WAYS, unavailable
 from whole_jobs import Job, side_by_side
 
 import adabn_cli  # noqa: F401  isort: skip  # Beside a torch without CUDA torchvision needs it.
@@ -136,7 +136,7 @@ def _errors(net: nn.Module, ways: Sequence[str], options: argparse.Namespace) ->
     scored = slice(None, None, max(1, len(by_class) // _SCORED))
     found: dict[str, Any] = {}
     for way in ways:
-        if way == PLAIN:
+        if way in (PLAIN, KEPT):
             continue
         found[way] = {}
         for order, images in orders.items():

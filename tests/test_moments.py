@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adabn_cli.moments import Moments, SiteMoments, _centred, _per_image, measure
+from adabn_cli.moments import Moments, SiteMoments, image_rows, measure
 
 
 def direct(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,13 +174,41 @@ def test_several_rows_of_one_image_are_no_more_knowledge() -> None:
     )
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(
-    "shape", [(5, 64, 96, 96), (7, 300, 31, 33), (9, 3, 7, 7), (2, 8, 400, 400)]
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+SHAPES = pytest.mark.parametrize(
+    "shape",
+    [
+        (5, 64, 96, 96),
+        (7, 300, 31, 33),
+        (9, 3, 7, 7),
+        (2, 8, 400, 400),
+        (3, 5, 1, 101),
+        (4, 6, 2, 3),
+    ],
 )
-def test_a_few_images_at_a_time_give_the_bits_of_all_at_once(layout, shape):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator).contiguous(memory_format=layout) + 3
-    positions = shape[2] * shape[3]
-    for ours, whole in zip(_per_image(x, positions), _centred(x, positions), strict=True):
-        assert torch.equal(ours, whole)
+
+
+@LAYOUTS
+@SHAPES
+def test_images_alone_have_the_bits_that_they_have_among_others(layout, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 3
+    x = x.contiguous(memory_format=layout)
+    together = image_rows(x)
+    alone = [image_rows(x[n : n + 1]) for n in range(len(x))]
+    assert torch.equal(together.mean_NC, torch.cat([one.mean_NC for one in alone]))
+    assert torch.equal(together.m2_NC, torch.cat([one.m2_NC for one in alone]))
+
+
+@LAYOUTS
+@SHAPES
+@pytest.mark.parametrize("far", [0, 0.5, 3.9, 4.1, 100, 30_000])
+def test_each_image_is_right_wherever_its_channels_lie(layout, shape, far):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x[0, ::2] += far  # One image, and every other channel of it.
+    x = x.contiguous(memory_format=layout)
+    true = x.double().flatten(2)
+    mean_NC, std_NC = true.mean(2), true.var(2, correction=0).sqrt()
+    found = image_rows(x)
+    var_NC = found.m2_NC / found.positions
+    assert ((found.mean_NC - mean_NC).abs() / std_NC).max() < 2e-6
+    torch.testing.assert_close(var_NC, std_NC**2, rtol=2e-6, atol=0)

@@ -217,7 +217,6 @@ def adapt(
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
     from adabn_cli.cli.ranks import among_ranks
-    from adabn_cli.engines.memory import keep_freed
     from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
     from adabn_cli.workflows.converged import prepare_enough, prepare_first
     from adabn_cli.workflows.memory_plan import Limits
@@ -269,8 +268,6 @@ def adapt(
         else:
             in_rounds = prepare_first if dry_run else prepare_enough
             job = in_rounds(request, until_converged, progress)
-        if not job.memory.waiting.tight:
-            keep_freed()
         if not dry_run:
             if speaks():
                 _tell_cost(job, quiet=quiet or json_)

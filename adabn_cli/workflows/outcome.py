@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from adabn_cli.adaptation import Aim, Installer
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.engines import engine
 from adabn_cli.engines.estimate import Estimate
+from adabn_cli.engines.memory import keeping_freed
 from adabn_cli.engines.observe import observe
-from adabn_cli.engines.waiting import ranks_of
+from adabn_cli.engines.waiting import ranks_of, waiting_of
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Head
 from adabn_cli.measures.residual import WorstResidual, residual, worst
@@ -75,7 +76,8 @@ def adapt_and_measure(
     Raises ModelError where no selected site gave a signal.
     """
     model, scores_before = installer.model, Scores(head=head)
-    with installer.undone_on_failure():
+    kept = nullcontext() if waiting_of(batches).tight else keeping_freed()
+    with installer.undone_on_failure(), kept:
         with stages.stage("before") as progress:
             before = observe(model, batches, scores_before, progress, installer.measure)
             scores_before.join(ranks_of(batches)[0])
