@@ -328,7 +328,7 @@ def _centred(x: Tensor, S: int) -> tuple[Tensor, Tensor]:
         rough_NC = x_NCS.mean(2)
         deviation_NCS = x_NCS - rough_NC.unsqueeze(2)
         error_NC = deviation_NCS.mean(2).double()
-        deviation_NCGR = deviation_NCS.unflatten(2, (-1, _divisor(S, _SQUARES)))
+        deviation_NCGR = deviation_NCS.reshape(*x.shape[:2], -1, _divisor(S, _SQUARES))
         m2_NC = torch.linalg.vector_norm(deviation_NCGR, dim=3).double().square_().sum(2)
     # The float32 mean is itself rounded, by 3e-5 at 1000: what the deviations do not sum to zero by
     # is put back, or a standard deviation of 0.01 there would come out wrong in the fourth digit.
