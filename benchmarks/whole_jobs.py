@@ -37,17 +37,24 @@ class Taken:
 
 
 def side_by_side(jobs: list[Job], rounds: int) -> dict[str, list[dict[str, Taken]]]:
-    """What every job took, by name: one a round, the script's and adabn's turn by turn."""
+    """What every job took, by name: one a round, the script's and adabn's turn by turn.
+
+    The script has no options: jobs that differ in those alone share its turn of the round.
+    """
     taken: dict[str, list[dict[str, Taken]]] = {job.name: [] for job in jobs}
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(rounds):
+            scripts: dict[tuple[str, Path], Taken] = {}
             for job in jobs:
-                commands = _commands(job, Path(scratch))
-                taken[job.name].append({who: _take(commands[who]) for who in commands})
+                script, adabn = _commands(job, Path(scratch))
+                subject = job.architecture, job.folder
+                scripts[subject] = scripts.get(subject) or _take(script)
+                taken[job.name].append({"script": scripts[subject], "adabn": _take(adabn)})
     return taken
 
 
-def _commands(job: Job, scratch: Path) -> dict[str, list[str]]:
+def _commands(job: Job, scratch: Path) -> tuple[list[str], list[str]]:
+    """The script's and adabn's."""
     classes = sum(1 for _ in job.folder.iterdir())
     state = scratch / f"{job.architecture}-{classes}.pth"
     if not state.exists():
@@ -59,10 +66,10 @@ def _commands(job: Job, scratch: Path) -> dict[str, list[str]]:
     adabn += ["--img-size", "224", "--crop-pct", "0.875", "--interpolation", "bilinear"]
     adabn += ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
     adabn += ["--workers", workers, "--out", str(scratch / "run"), "--force", "--quiet"]
-    return {
-        "script": [sys.executable, *script, str(scratch / "adapted.pth"), workers],
-        "adabn": [sys.executable, *adabn, *job.options],
-    }
+    return (
+        [sys.executable, *script, str(scratch / "adapted.pth"), workers],
+        [sys.executable, *adabn, *job.options],
+    )
 
 
 def _take(command: list[str]) -> Taken:

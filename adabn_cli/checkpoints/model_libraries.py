@@ -218,12 +218,17 @@ def build_empty(library: Library, name: str, arguments: Mapping[str, object]) ->
     for part in module.modules():
         for key, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
-                zeros = nn.Parameter(torch.zeros_like(parameter, device="cpu"))
+                zeros = nn.Parameter(_zeros_as(parameter))
                 part._parameters[key] = filled.setdefault(parameter, zeros)  # type: ignore[assignment]
         for key, buffer in part._buffers.items():
             if buffer is not None and buffer.is_meta:
-                part._buffers[key] = torch.zeros_like(buffer, device="cpu")
+                part._buffers[key] = _zeros_as(buffer)
     return module
+
+
+def _zeros_as(hollow: Tensor) -> Tensor:
+    """Not `torch.zeros_like`, which would import sympy for a hollow tensor: 0.6 s."""
+    return torch.zeros(hollow.shape, dtype=hollow.dtype)
 
 
 _FILLS = {
