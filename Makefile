@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests' nets are small: on busy cores two threads wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-gpu check format lint types bench bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
+.PHONY: help demo test test-slow test-gpu check format lint types bench bench-gpu bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,9 @@ bench: $(VENV)/installed ## Time, error and whole jobs beside update_bn, fvcore 
 # Its own dependencies would replace torchmetrics by one of 2022.
 	$(BIN)/python -m pip install --quiet --no-deps pytorch-adapt pytorch-metric-learning==1.6.3
 	$(BIN)/python benchmarks/peers.py
+
+bench-gpu: $(VENV)/installed ## The same on a GPU, with NCCL (needs a CUDA build of torch, and apt-get)
+	$(BIN)/python benchmarks/gpu.py
 
 bench-graphs: $(VENV)/installed ## Time TorchScript, .pt2 and ONNX against a plain pass of the same file
 	$(BIN)/python benchmarks/graph_formats.py

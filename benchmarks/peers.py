@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--error-images", type=int, default=256, help="at 64 px; 0 for none")
     parser.add_argument("--jobs", type=int, default=2, help="rounds of whole jobs")
     parser.add_argument("--small", type=int, default=192, help="JPEGs of 500x400")
-    parser.add_argument("--large", type=int, default=112, help="JPEGs of 12 megapixels")
+    parser.add_argument("--large", type=int, default=160, help="JPEGs of 12 megapixels")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "peers.json")
     return parser.parse_args()
 

@@ -39,7 +39,8 @@ class EagerModel:
     """A live module, unwrapped. Its mode, hooks and requires_grad are as before after each call.
 
     `output` picks the logits where the module returns a dict, a dataclass (a key) or a tuple (an
-    index). `write` saves changed entries in the format the module was read from.
+    index). `write` saves changed entries in the format the module was read from. With `bf16` it
+    computes in bfloat16 where torch's autocast does; what it is measured by stays float32.
     """
 
     module: nn.Module
@@ -49,6 +50,7 @@ class EagerModel:
     classes: Sequence[str] | None = None
     output: str | None = None
     write: Callable[[Path, Mapping[str, Tensor]], None] | None = None
+    bf16: bool = False
     sites: list[Site] = field(init=False)
     fixed: list[FixedLayer] = field(init=False)
     input_channels: int | None = field(init=False)
@@ -74,6 +76,8 @@ class EagerModel:
     @property
     def dtype(self) -> str:
         """In which precision it computes, e.g. "float32"."""
+        if self.bf16:
+            return "bfloat16"
         like = first_floating(self.module)
         return str(like.dtype if like is not None else torch.float32).removeprefix("torch.")
 
@@ -154,8 +158,14 @@ class EagerModel:
         if like is not None:
             # A copy: some models normalize their input in place, and it is needed again.
             images = images.to(device=like.device, dtype=like.dtype, copy=True)
-        outputs = pick_outputs(self.module(images), self.output)
-        return outputs.detach() if isinstance(outputs, Tensor) else outputs
+        # Casts are not kept: a scale that is adapted on the way would be the source's for good.
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
+        ):
+            outputs = pick_outputs(self.module(images), self.output)
+        if not isinstance(outputs, Tensor):
+            return outputs
+        return outputs.detach().float() if self.bf16 else outputs.detach()
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

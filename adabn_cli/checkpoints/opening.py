@@ -36,7 +36,7 @@ class ModelRequest:
     """Which file, and what the user said about what is in it.
 
     `input_name` and `reference` are for ONNX graphs: the input that takes pictures, and the file of
-    the model from before BatchNorm was folded in.
+    the model from before BatchNorm was folded in. `bf16` is for all but graphs.
     """
 
     path: Path
@@ -48,6 +48,12 @@ class ModelRequest:
     device: str = "cpu"
     input_name: str | None = None
     reference: Path | None = None
+    bf16: bool = False
+
+
+_APPROXIMATE = (
+    "Computed in bfloat16: statistics and scores are approximate. Leave out --bf16 for full ones."
+)
 
 
 class FileModel(Model, Protocol):
@@ -99,12 +105,15 @@ def open_model(request: ModelRequest) -> OpenedModel:
         classes=metadata.classes or architecture.classes,
         output=request.output,
         write=checkpoint.write,
+        bf16=request.bf16,
     )
+    approximate = (_APPROXIMATE,) if request.bf16 else ()
     if metadata.classes:
         classes_source: str | None = metadata.classes_source
     else:
         classes_source = architecture.source if architecture.classes else None
-    return OpenedModel(model, checkpoint, classes_source, (*metadata.notes, *notes))
+    notes = (*metadata.notes, *notes, *approximate)
+    return OpenedModel(model, checkpoint, classes_source, notes)
 
 
 def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.device) -> OpenedModel:
@@ -114,6 +123,12 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
             "The file holds a graph, which is its own architecture.",
             where=str(request.path),
             hint="Leave out --arch and --arch-args.",
+        )
+    if request.bf16:
+        raise UsageError(
+            "A graph says itself in which precision it computes.",
+            where=str(request.path),
+            hint="Leave out --bf16, or give the checkpoint that the graph was made from.",
         )
     metadata, notes = checkpoint.metadata, checkpoint.metadata.notes
     if checkpoint.format == "onnx":

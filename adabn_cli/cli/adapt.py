@@ -52,6 +52,7 @@ def adapt(
     input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = "auto",
+    bf16: options.Bf16 = False,
     img_size: options.ImgSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -232,6 +233,7 @@ def adapt(
         model=ModelRequest(
             *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
             input_name=input_name,
+            bf16=bf16,
             reference=reference,
         ),
         target=values.location(target),

@@ -32,6 +32,7 @@ def evaluate(
     input_name: options.InputName = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = "auto",
+    bf16: options.Bf16 = False,
     img_size: options.ImgSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -64,6 +65,7 @@ def evaluate(
         model=ModelRequest(
             *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
             input_name=input_name,
+            bf16=bf16,
         ),
         data=values.location(data),
         preprocessing=values.preprocessing_options(

@@ -83,6 +83,16 @@ Device = Annotated[
         help="cpu, cuda, cuda:1, …; auto takes a GPU where there is one.",
     ),
 ]
+Bf16 = Annotated[
+    bool,
+    typer.Option(
+        "--bf16",
+        envvar="ADABN_BF16",
+        rich_help_panel=_MODEL,
+        help="Compute in bfloat16 where that will do: fast on GPUs and processors made for it, and "
+        "approximate. Statistics move by 0.01 to 0.3 of a standard deviation.",
+    ),
+]
 ImgSize = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""How much memory is left, from the kernel. Knows no model."""
+"""How much memory is left, from the kernel or the GPU's driver. Knows no model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from adabn_cli.errors import InputError
 
@@ -61,8 +63,13 @@ def available_bytes() -> int | None:
     return min(machine, int(limit) - used + cached)
 
 
-def resident_bytes() -> int:
-    """What this process holds in memory now; its most so far where the system says no more."""
+def resident_bytes(device: str = "cpu") -> int:
+    """What this process holds in memory now; its most so far where the system says no more.
+
+    Of a GPU, what torch has taken there.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.memory_reserved(device)
     try:
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -100,10 +107,11 @@ def keeping_freed() -> Iterator[None]:
         give_back_freed()
 
 
-def default_limit() -> int | None:
+def default_limit(device: str = "cpu") -> int | None:
     """The share of what there is that a run may take, in bytes; None where that is not known."""
-    left = available_bytes()
-    return None if left is None else int(_SHARE * (left + resident_bytes()))
+    on_gpu = device.startswith("cuda")
+    left = torch.cuda.mem_get_info(device)[0] if on_gpu else available_bytes()
+    return None if left is None else int(_SHARE * (left + resident_bytes(device)))
 
 
 def _fields(file: Path) -> dict[str, int]:

@@ -52,7 +52,7 @@ def probe(model: Model, images: Tensor, folder: Path) -> Probe:
     shelf, tray, names = Shelf(folder), Tray(), list[str]()
     live = peak = moved = 0
     spills, n = True, len(images)
-    seconds, again = _timed(model, images)
+    seconds, again = timed(model, images)
 
     def on_operator() -> None:
         nonlocal peak
@@ -81,15 +81,15 @@ def probe(model: Model, images: Tensor, folder: Path) -> Probe:
         live_bytes=-(-max(live, 3 * moved // max(len(names), 1) if not spills else 0) // n),
         peak_bytes=-(-peak // n),
         moved_bytes=-(-moved // n),
-        seconds=seconds / n,
-        seconds_again=again / n,
+        seconds=seconds,
+        seconds_again=again,
         spills=spills,
         reruns=len(set(names)) == len(names),
     )
 
 
-def _timed(model: Model, images: Tensor) -> tuple[float, float]:
-    """Seconds of a forward that is measured at every site, and of running to each from the start.
+def timed(model: Model, images: Tensor) -> tuple[float, float]:
+    """Seconds an image of a forward that is measured at every site, and of running to each anew.
 
     Of its own: watching operators takes 2 s before the first, 300 times a small net's forward.
     """
@@ -100,7 +100,7 @@ def _timed(model: Model, images: Tensor) -> tuple[float, float]:
             again += time.perf_counter() - start
             del signal
     seconds = time.perf_counter() - start
-    return seconds, again + seconds
+    return seconds / len(images), (again + seconds) / len(images)
 
 
 def _array_bytes(arrays: Arrays) -> int:

@@ -9,16 +9,26 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adabn_cli.checkpoints.opening import FileModel
 from adabn_cli.engines.memory import default_limit, resident_bytes
 from adabn_cli.engines.spill_file import free_bytes
-from adabn_cli.engines.waiting import MOST_FORWARDS, Probe, Room, Waiting, plan_waiting, probe
+from adabn_cli.engines.waiting import (
+    MOST_FORWARDS,
+    Probe,
+    Room,
+    Waiting,
+    plan_waiting,
+    probe,
+    timed,
+)
 from adabn_cli.errors import UsageError
-from adabn_cli.model import Model
 from adabn_cli.targets.pixel_store import MEMORY_BYTES, Keeping
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures
 
 # Enough to see what an image costs; a sixtieth of the forwards over 250 pictures.
 _PROBED_IMAGES = 4
+# A batch under so many seconds is timed whole: a few images of a small net take as long as many.
+_QUICK = 0.3
 # Decoded pictures beyond that go to disk. They are read in order, which costs hardly anything.
 _SHARE_OF_PICTURES = 1 / 8
 # A draw of fewer would know the means worse than a profile's source pictures do.
@@ -43,9 +53,9 @@ class Limits:
         """Where what does not fit is put."""
         return self.spill_dir or Path(tempfile.gettempdir())
 
-    def most_bytes(self) -> int | None:
+    def most_bytes(self, device: str = "cpu") -> int | None:
         """The limit in bytes; None where neither the user nor the system says one."""
-        return self.memory_bytes if self.memory_bytes is not None else default_limit()
+        return self.memory_bytes if self.memory_bytes is not None else default_limit(device)
 
     def kept(self, pictures: PicturesRequest) -> PicturesRequest:
         """The request with a limit on the memory of decoded pictures.
@@ -73,7 +83,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    model: Model, pictures: ScoredPictures, limits: Limits, *, side_by_side: bool
+    model: FileModel, pictures: ScoredPictures, limits: Limits, *, side_by_side: bool
 ) -> MemoryPlan:
     """The cheapest plan that keeps within the limits: memory, disk, run again, or a draw.
 
@@ -86,7 +96,11 @@ def plan_memory(
     size = min(pictures.target.request.batch_size, images)
     own = len(pictures.target.batches())
     found = probe(model, pictures.target.spread(min(_PROBED_IMAGES, images)), limits.folder)
-    most, held = limits.most_bytes(), resident_bytes()
+    if found.seconds * size < _QUICK:
+        seconds, again = timed(model, pictures.target.spread(size))
+        found = replace(found, seconds=seconds, seconds_again=again)
+    # Batches wait where the model computes.
+    most, held = limits.most_bytes(model.device), resident_bytes(model.device)
     room = Room(
         None if most is None else max(0, most - held),
         int(_SHARE_OF_DISK * free_bytes(limits.folder)),

@@ -19,14 +19,14 @@ _SCORED = (
     "--seed --json --quiet"
 )
 _OPTIONS = {
-    "adapt": f"{_SCORED} --task --masks --target --target-format --eval --engine --method "
+    "adapt": f"{_SCORED} --bf16 --task --masks --target --target-format --eval --engine --method "
     "--on-harm --profile --source --reference --layers --prior --alpha --momentum --verify "
     "--out --force --dry-run --resume --memory --spill-dir --until-converged",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
     "inspect": f"{_MODEL} --input --json",
-    "evaluate": f"{_SCORED} --task --masks --data --pack",
+    "evaluate": f"{_SCORED} --bf16 --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",
     "convert": f"{_MODEL} --output --out --img-size --force --json --quiet",
     "apply": f"{_MODEL} --input --out --revert --force --json --quiet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,21 @@ def test_a_refused_allocation_ends_cleanly(images: Tensor) -> None:
         adabn_cli.adapt(module, images.split(8))
     assert "--memory" in raised.value.hint
     assert not module.bn.running_mean.any()
+
+
+def test_the_limit_on_a_gpu_is_of_its_own_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6_000, 10_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000)
+    assert memory.resident_bytes("cuda:1") == 2_000
+    assert memory.default_limit("cuda:1") == 6_000  # Three quarters of what is free or held.
+
+
+def test_freed_memory_is_given_back_behind_the_job():
+    with memory.keeping_freed():
+        held = memory.resident_bytes()
+        for _ in range(2):
+            torch.ones(64 << 18)  # 64 MiB, over what glibc keeps.
+        kept = memory.resident_bytes() - held
+    if sys.platform == "linux" and hasattr(memory._LIBC, "mallopt"):
+        assert kept > 48 << 20
+    assert memory.resident_bytes() - held < 16 << 20
