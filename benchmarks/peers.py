@@ -73,9 +73,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", default="resnet18,resnet50,mobilenet_v2")
     parser.add_argument("--images", type=int, default=64, help="at 224 px, timed")
     parser.add_argument("--batch-size", type=int, default=32, help="of those timed")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--error-images", type=int, default=256, help="at 64 px; 0 for none")
-    parser.add_argument("--jobs", type=int, default=2, help="rounds of whole jobs")
+    parser.add_argument("--rounds", type=int, default=3, help="of a net at least")
+    parser.add_argument("--seconds", type=float, default=100, help="that a net's rounds go on for")
+    parser.add_argument("--error-images", type=int, default=256, help="at 48 px; 0 for none")
+    parser.add_argument("--jobs", type=int, default=1, help="rounds of whole jobs")
     parser.add_argument("--small", type=int, default=192, help="JPEGs of 500x400")
     parser.add_argument("--large", type=int, default=160, help="JPEGs of 12 megapixels")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "peers.json")
@@ -88,7 +89,8 @@ def _times(net: nn.Module, ways: Sequence[str], options: argparse.Namespace) -> 
     images = tensors(options.images, 224)
     formats = {way: _fastest_format(net, way, images[:8]) for way in ways}
     rounds: list[dict[str, tuple[float, float]]] = []
-    for _ in range(options.rounds):
+    start = time.perf_counter()
+    while len(rounds) < options.rounds or time.perf_counter() - start < options.seconds:
         taken = {}
         for way in ways:
             of_way = _FORMATS[formats[way]]
@@ -129,7 +131,7 @@ def _timed(run: Callable[[], None]) -> tuple[float, float]:
 def _errors(net: nn.Module, ways: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Worst errors by way, order and batch size. On all processors: no time is taken here."""
     torch.set_num_threads(os.cpu_count() or 1)
-    by_class = tensors(options.error_images, 64)
+    by_class = tensors(options.error_images, 48)
     true = truth(net, by_class)
     lots = torch.randperm(len(by_class), generator=torch.Generator().manual_seed(0))
     orders = {"shuffled": by_class[lots], "by class": by_class}
@@ -176,9 +178,10 @@ def _times_table(name: str, found: dict[str, Any], options: argparse.Namespace) 
             row |= {"CPU time": None, "wall time": None, "ms an image": None}
             row |= {"memory format": None, "note": f"does not run here: {why}"}
         rows.append(row)
+    rounds = len(found["times"][name][PLAIN]["cpu_seconds"])
     notes = (
         f"{options.images} images of 224 px in batches of {options.batch_size}, one thread, median "
-        f"of {options.rounds} alternating rounds; times against the plain pass of the same round."
+        f"of {rounds} alternating rounds; times against the plain pass of the same round."
     )
     return Table(f"{name}: time", notes, rows, decimals=1)
 
@@ -191,7 +194,7 @@ def _errors_table(name: str, found: dict[str, Any], options: argparse.Namespace)
     ]
     notes = (
         f"Worst error of a statistic / of a logit, in standard deviations (a variance: as a share "
-        f"of it), against float64. {options.error_images} images of 64 px; order and batch size."
+        f"of it), against float64. {options.error_images} images of 48 px; order and batch size."
     )
     return Table(f"{name}: error", notes, rows)
 

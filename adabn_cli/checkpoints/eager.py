@@ -163,9 +163,7 @@ class EagerModel:
             images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
         ):
             outputs = pick_outputs(self.module(images), self.output)
-        if not isinstance(outputs, Tensor):
-            return outputs
-        return outputs.detach().float() if self.bf16 else outputs.detach()
+        return outputs.detach() if isinstance(outputs, Tensor) else outputs
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

@@ -83,6 +83,9 @@ _NEVER_SETTINGS = {
     ),
 }
 
+# What a watched stream has under the name of something else in `adapt`.
+_NEVER_SETTINGS_OF = {"watch": {"max-images", "momentum"}}
+
 
 def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Defaults by command from the settings file of this folder; none where help is asked for."""
@@ -98,6 +101,7 @@ def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
             for parameter in command.params
             if parameter.param_type_name == "option"
             and (key := parameter.opts[0].removeprefix("--")) not in _NEVER_SETTINGS
+            and key not in _NEVER_SETTINGS_OF.get(name, ())
         ]
         for name, command in group.commands.items()  # type: ignore[attr-defined]
     }

@@ -69,7 +69,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _interrupted() -> AdabnError:
     return AdabnError(
-        "Interrupted; nothing was written.", hint="Give the same command again to start over."
+        "Interrupted before the end.", hint="Give the same command again to start over."
     )
 
 

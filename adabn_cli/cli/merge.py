@@ -33,7 +33,8 @@ def merge(
 ) -> int:
     """Make a domain pack of what `adabn collect` has measured on all shards.
 
-    It is that of `adapt --engine one-pass` on all pictures, to the byte. Needs no picture.
+    It is that of `adapt --engine one-pass --method adabn` on all pictures, to the byte. Needs no
+    picture.
     """
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest

@@ -205,7 +205,7 @@ BatchSize = Annotated[
         min=1,
         envvar="ADABN_BATCH_SIZE",
         rich_help_panel=_DATA,
-        help="Pictures a batch. Does not change the result.",
+        help="Pictures a batch. Exact statistics do not depend on it.",
     ),
 ]
 Workers = Annotated[

@@ -42,7 +42,6 @@ def watch(
         typer.Option(
             "--momentum",
             metavar="M",
-            envvar="ADABN_MOMENTUM",
             rich_help_panel=_STREAM,
             help="The weight in 0 to 1 of each new batch, from the source on.",
         ),

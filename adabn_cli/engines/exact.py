@@ -61,7 +61,7 @@ def _settled(
 ) -> Estimate:
     forward = _Forward(installer, {}, notes)
     forward.run(batches, on_outputs, progress)
-    held = {name: forward.installed[name] for name in forward.reused & installer.selected}
+    held = {name: forward.installed[name] for name in forward.reused & forward.installed.keys()}
     damping, last_gap, forwards = 1.0, float("inf"), 1
     while held and forwards < _MAX_FORWARDS:
         # Only the first forward is noted: few models need another.
@@ -117,6 +117,8 @@ class _Forward:
             self.reused.add(site.name)
         self.sites[site.name] = site
         pool(self.measured, site.name, moments)
+        if not self.measured[site.name].pixels.count:
+            return  # A box head shows nothing of pictures without a box.
         if site.name in self.installer.selected and site.name not in self.held:
             self._install(site, self.wanted(site.name))
 

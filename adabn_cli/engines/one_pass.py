@@ -45,7 +45,7 @@ def train_mode(installer: Installer) -> OneBatch:
     """Measures a batch that is normalized by itself at every selected site; gives no outputs."""
 
     def at_site(site: Site, moments: SiteMoments) -> None:
-        if site.name in installer.selected:
+        if site.name in installer.selected and moments.pixels.count:
             installer.install(site, moments.pixels)
 
     def one_batch(run: Suspended, index: int) -> tuple[dict[str, SiteMoments], Outputs]:
@@ -59,7 +59,7 @@ def install_seen(installer: Installer, seen: Mapping[str, SiteMoments]) -> dict[
     installed = {
         name: installer.wanted(installer.sites[name], moments)
         for name, moments in seen.items()
-        if name in installer.selected
+        if name in installer.selected and moments.pixels.count
     }
     for name, wanted in installed.items():
         installer.install(installer.sites[name], wanted)

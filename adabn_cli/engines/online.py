@@ -76,7 +76,8 @@ class Stream:
             return watched(run, installer.measure, number, self._at_site)[1]
 
     def _at_site(self, site: Site, batch: SiteMoments) -> None:
-        if site.name in self._installer.selected:
+        # A box head shows nothing of a picture without a box.
+        if site.name in self._installer.selected and batch.pixels.count:
             running = self.running[site.name] = self._with(site, batch)
             self._installer.install(site, self._installer.wanted(site, running))
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from adabn_cli.batch import Batches
@@ -93,14 +94,21 @@ def timed(model: Model, images: Tensor) -> tuple[float, float]:
 
     Of its own: watching operators takes 2 s before the first, 300 times a small net's forward.
     """
-    again, start = 0.0, time.perf_counter()
+    again, start = 0.0, _now()
     with closing(model.suspended(images)) as forward:
         while (signal := next(forward, None)) is not None:
             measure(signal.activation)
-            again += time.perf_counter() - start
+            again += _now() - start
             del signal
-    seconds = time.perf_counter() - start
+    seconds = _now() - start
     return seconds / len(images), (again + seconds) / len(images)
+
+
+def _now() -> float:
+    """Seconds, once a GPU has done all that it was given."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _array_bytes(arrays: Arrays) -> int:

@@ -1,7 +1,7 @@
 """Pictures that arrive in a folder while it is watched. Opens none, and knows no clock.
 
 A file has arrived once it was the same in two looks: the same size, the same time of change. One
-that is still being written waits for the next look. Every path counts once, until it is gone.
+that is still being written waits for the next look. One that changes later arrives again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Arrivals:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._waiting: dict[str, _Stamp] = {}
-        self._taken: set[str] = set()
+        self._taken: dict[str, _Stamp] = {}
 
     def look(self) -> list[FoundPicture | SkippedPicture]:
         """What has arrived, sorted by name. Raises TargetError where the folder is not there."""
@@ -39,15 +39,17 @@ class Arrivals:
         }
         if not any(name.endswith("/") for name in there):
             # Below a folder that cannot be listed just now nothing is known to be gone.
-            self._taken &= there.keys()
+            self._taken = {name: self._taken[name] for name in self._taken.keys() & there.keys()}
         waited, self._waiting = self._waiting, {}
         arrived = []
-        for name in sorted(there.keys() - self._taken):
+        for name in sorted(there):
             stamp = _stamp(there[name])
-            if stamp is not None and waited.get(name) == stamp:
-                self._taken.add(name)
+            if stamp is None or stamp == self._taken.get(name):
+                continue
+            if waited.get(name) == stamp:
+                self._taken[name] = stamp
                 arrived.append(there[name])
-            elif stamp is not None:
+            else:
                 self._waiting[name] = stamp
         return arrived
 

@@ -27,7 +27,7 @@ from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.collected import Collected
-from adabn_cli.workflows.outcome import Stages, require_adaptable
+from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
 from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
 from adabn_cli.workflows.run_folder import write_file_whole
@@ -110,6 +110,7 @@ def _measured(
             seen = own_part(model, batches, train_mode(installer), no_output, progress)
         finally:
             model.load_state(entries_of(model, installer.original))
+    require_signal(installer, seen)
     found = Collected(
         request.shard,
         _depends_on(request, preprocessing, pictures),

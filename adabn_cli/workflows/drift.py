@@ -38,11 +38,16 @@ class Drift:
 
 
 class Regime:
-    """The pictures of a stream since its last drift: `seen` by site, `images` of them."""
+    """The pictures of a stream since its last drift: `seen` by site, `images` of them.
+
+    Batches of fewer than 8 pictures are held until they are 8 together, and compared then.
+    """
 
     def __init__(self) -> None:
         self.seen: dict[str, SiteMoments] = {}
         self.images = 0
+        self._held: dict[str, SiteMoments] = {}
+        self._held_images = 0
 
     def take(
         self, sites: Mapping[str, Site], batch: Mapping[str, SiteMoments], images: int
@@ -56,14 +61,16 @@ class Regime:
         of mean and variance, `s^2 (1/n + 1/N)` each, with the spread s^2 between images pooled
         within both sides, as in Student's test.
         """
-        found = None
-        if images >= _FEWEST_IMAGES and self.images >= _FEWEST_IMAGES:
-            found = self._drift(sites, batch, images)
+        _add(self._held, batch)
+        self._held_images += images
+        if self._held_images < _FEWEST_IMAGES:
+            return None
+        batch, images = self._held, self._held_images
+        self._held, self._held_images = {}, 0
+        found = self._drift(sites, batch, images) if self.images else None
         if found is not None:
             self.seen, self.images = {}, 0
-        for name, moments in batch.items():
-            known = self.seen.get(name)
-            self.seen[name] = moments if known is None else known.merge(moments)
+        _add(self.seen, batch)
         self.images += images
         return found
 
@@ -100,3 +107,8 @@ class Regime:
         shift2_C = squared_shift(new.mean_C, new.var_C, old.mean_C, old.var_C, eps) / scale_C
         noise2_C = sampling_error(chance, eps) / scale_C
         return float(shift2_C[live_C].mean()), float(noise2_C[live_C].mean())
+
+
+def _add(seen: dict[str, SiteMoments], batch: Mapping[str, SiteMoments]) -> None:
+    for name, moments in batch.items():
+        seen[name] = seen[name].merge(moments) if name in seen else moments

@@ -96,7 +96,9 @@ def plan_memory(
     size = min(pictures.target.request.batch_size, images)
     own = len(pictures.target.batches())
     found = probe(model, pictures.target.spread(min(_PROBED_IMAGES, images)), limits.folder)
-    if found.seconds * size < _QUICK:
+    # All ranks or none: they gather the pictures that are timed.
+    ranks = pictures.target.request.ranks
+    if all(ranks.gather(found.seconds * size < _QUICK)):
         seconds, again = timed(model, pictures.target.spread(size))
         found = replace(found, seconds=seconds, seconds_again=again)
     # Batches wait where the model computes.

@@ -68,6 +68,7 @@ def merge(request: MergeRequest) -> MergeRecord:
     pack = filled(empty_pack(model), installer, sites, images)
     write_file_whole(request.out, pack.as_bytes())
     skipped = sum(shard.skipped for shard in shards)
+    unseen = [name for name in installer.sites if name in installer.selected - set(sites)]
     return MergeRecord(
         path=str(request.out),
         model=model_part(opened, Preprocessing(**common["preprocessing"])),
@@ -78,13 +79,17 @@ def merge(request: MergeRequest) -> MergeRecord:
         before=_scores_part(shards),
         kl_before=_divergence_part(installer, before),
         standard_error_max=_worst_error(installer, {name: seen[name] for name in sites}),
-        warnings=(*opened.notes, *([_CUT_OTHERWISE] if skipped else [])),
+        warnings=(
+            *opened.notes,
+            *([_CUT_OTHERWISE] if skipped else []),
+            *([f"No picture reached {first_few(unseen, 5)}: left as they were."] if unseen else []),
+        ),
     )
 
 
 _CUT_OTHERWISE = (
-    "Batches are of the pictures that their shard could read: one process would have filled up "
-    "those with unreadable ones from the next, which moves one-pass statistics a little."
+    "Batches are of the pictures that their shard could read. One process fills up a batch with "
+    "unreadable ones from the next shard, which moves one-pass statistics a little."
 )
 
 

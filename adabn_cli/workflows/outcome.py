@@ -81,12 +81,7 @@ def adapt_and_measure(
         with stages.stage("before") as progress:
             before = observe(model, batches, scores_before, progress, installer.measure)
             scores_before.join(ranks_of(batches)[0])
-        if not installer.selected & before.keys():
-            raise ModelError(
-                "No picture reached a normalizer that could be adapted.",
-                where=model.architecture,
-                hint="Layers called by other code than their own __call__ cannot be seen.",
-            )
+        require_signal(installer, before)
         installer.aim = (
             explaining_aim(installer, installer.aim, before, scores_before) or installer.aim
         )
@@ -145,6 +140,16 @@ def _residual(
         if held is not None and wanted is not None:
             residuals[name] = residual(held, wanted, site.eps)
     return worst(residuals)
+
+
+def require_signal(installer: Installer, seen: Mapping[str, object]) -> None:
+    """Raises ModelError where no site that is to be adapted was seen."""
+    if not installer.selected & seen.keys():
+        raise ModelError(
+            "No picture reached a normalizer that could be adapted.",
+            where=installer.model.architecture,
+            hint="Layers called by other code than their own __call__ cannot be seen.",
+        )
 
 
 def require_adaptable(model: Model, *, with_profile: bool, path: Path | None = None) -> None:

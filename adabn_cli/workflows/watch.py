@@ -24,7 +24,7 @@ from adabn_cli.batch import no_progress
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines.observe import observe
 from adabn_cli.engines.online import Stream
-from adabn_cli.errors import AdabnError, InputError, ModelError, TargetError, UsageError
+from adabn_cli.errors import AdabnError, InputError, TargetError, UsageError
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import summarise, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
@@ -38,10 +38,11 @@ from adabn_cli.targets.framing import Pixels
 from adabn_cli.targets.listing import FoundPicture, SkippedPicture
 from adabn_cli.targets.source import opener
 from adabn_cli.workflows.drift import Regime
-from adabn_cli.workflows.outcome import require_adaptable
+from adabn_cli.workflows.outcome import require_adaptable, require_signal
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
 from adabn_cli.workflows.run_folder import write_file_whole
+from adabn_cli.workflows.scored_pictures import first_outputs
 
 #: What happened, by name, ready for JSON. "event" and "time" (UTC, ISO 8601) are always there.
 Event = Mapping[str, Any]
@@ -92,6 +93,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     opened = open_model(request.model)
     require_adaptable(opened.model, with_profile=False, path=request.model.path)
     preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
+    first_outputs(opened.model, torch.zeros(1, preprocessing.channels, *preprocessing.size))
     installer = Installer(opened.model, adaptation, images=request.every)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,17 @@ class _Watching:
                 if self._is_enough():
                     return "--max-images"
                 if request.once:
+                    self._require_any()
                     return "--once"
+
+    def _require_any(self) -> None:
+        """Raises TargetError where there was nothing to adapt to: the pack there is another's."""
+        if not self._images:
+            raise TargetError(
+                f"There is no readable picture in it ({self._skipped} were skipped).",
+                where=str(self._request.folder),
+                hint="Leave out --once to wait for pictures.",
+            )
 
     def _is_enough(self) -> bool:
         most = self._request.max_images
@@ -229,12 +241,7 @@ class _Watching:
         model, scores = self._installer.model, Scores()
         model.load_state(entries_of(model, self._installer.original))
         seen = observe(model, [images], scores, no_progress)
-        if not self._installer.selected & seen.keys():
-            raise ModelError(
-                "No picture reached a normalizer that could be adapted.",
-                where=model.architecture,
-                hint="Layers called by other code than their own __call__ cannot be seen.",
-            )
+        require_signal(self._installer, seen)
         drift = self._regime.take(self._installer.sites, seen, len(images))
         if drift is not None:
             self._drifts += 1

@@ -237,3 +237,17 @@ def test_the_python_recipes_compile():
     assert len(blocks) == 2
     for block in blocks:
         compile(block, "recipe", "exec")
+
+
+def test_a_model_whose_normalizers_show_nothing_is_refused(command, few_pictures, tmp_path):
+    (tmp_path / "net.py").write_text(
+        NET + "    def forward(self, x):\n        return self[3](self[2](self[1](x)))\n"
+    )  # fmt: skip
+    given = ("--arch", f"{tmp_path / 'net.py'}:Net", "--img-size", 8, "--mean", 0, "--std", 1)
+    torch.save({"0.weight": torch.ones(1), "0.bias": torch.zeros(1), "0.running_mean":
+                torch.zeros(1), "0.running_var": torch.ones(1), "3.weight": torch.ones(1, 1),
+                "3.bias": torch.zeros(1)}, tmp_path / "net.pth")  # fmt: skip
+    done = command("collect", tmp_path / "net.pth", "-t", few_pictures, "--shard", "1/1", *given)
+    assert done.code == 3
+    assert "No picture reached a normalizer" in done.err
+    assert not list(Path().glob("*.safetensors"))

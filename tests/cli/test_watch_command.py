@@ -93,6 +93,8 @@ def test_quiet_prints_drift_alone(command, sample_model, sample_data):
         (2, "--momentum 2 is not a weight", ["MODEL", ".", "-o", "out", "--momentum", "2"]),
         (2, "--every", ["MODEL", ".", "-o", "out", "--every", "0"]),
         (2, "--out", ["MODEL", "."]),
+        (3, "cannot run on a picture", ["MODEL", ".", "-o", "out", "--img-size", "64"]),
+        (2, "--output", ["MODEL", ".", "-o", "out", "--output", "logits"]),
     ],
 )
 def test_what_cannot_be_watched_is_told_with_what_to_do(
@@ -107,3 +109,26 @@ def test_what_cannot_be_watched_is_told_with_what_to_do(
     assert told in done.err
     assert len(done.err.splitlines()) <= 3
     assert not Path("out").exists()
+
+
+def test_once_without_a_picture_leaves_the_pack_that_is_there(command, sample_model, tmp_path):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "broken.png").write_bytes(b"no picture")
+    Path("out").mkdir()
+    Path("out/pack.safetensors").write_bytes(b"another's")
+    given = ("watch", sample_model, "inbox", "-o", "out", "--once", "--force", *_QUICK)
+    done = command(*given)
+    assert done.code == 3
+    assert [event["event"] for event in events(done.out)] == ["started", "skipped", "stopped"]
+    assert "no readable picture" in done.err
+    assert Path("out/pack.safetensors").read_bytes() == b"another's"
+
+
+def test_settings_of_adapt_are_not_those_of_a_stream(
+    command, sample_model, few_pictures, monkeypatch
+):
+    Path("adabn.toml").write_text("max-images = 8\n")
+    monkeypatch.setenv("ADABN_MOMENTUM", "0.5")
+    told = events(command("watch", sample_model, few_pictures, "-o", "out", "--once", *_QUICK).out)
+    assert told[0]["momentum"] == 0.1
+    assert told[-1]["pictures"] == 40

@@ -1,4 +1,4 @@
-"""Files count once they are whole, and once."""
+"""Files count once they are whole, and again once they have changed."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def test_a_file_that_is_renamed_into_place_counts(tmp_path: Path) -> None:
     assert [names(arrivals) for _ in range(3)] == [[], ["a.png"], []]
 
 
-def test_a_file_that_has_counted_does_not_count_again_when_it_changes(tmp_path: Path) -> None:
+def test_a_file_that_is_overwritten_is_a_new_picture(tmp_path: Path) -> None:
     arrivals = Arrivals(tmp_path)
     write(tmp_path / "a.png", b"1")
     arrivals.look()
     assert names(arrivals) == ["a.png"]
     write(tmp_path / "a.png", b"another", changed=10**9)
-    assert [names(arrivals) for _ in range(3)] == [[], [], []]
+    assert [names(arrivals) for _ in range(3)] == [[], ["a.png"], []]
 
 
 def test_a_name_that_was_gone_is_a_new_picture(tmp_path: Path) -> None:

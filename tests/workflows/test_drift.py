@@ -82,10 +82,12 @@ def test_a_shift_within_the_tolerance_is_none_however_sure_it_is() -> None:
         assert taken(regime, found, n) is None
 
 
-def test_a_handful_of_pictures_has_no_say_but_counts() -> None:
+def test_a_handful_of_pictures_has_a_say_once_there_are_eight() -> None:
     generator = torch.Generator().manual_seed(5)
     regime = Regime()
     taken(regime, batch(generator))
-    assert taken(regime, batch(generator, 7, shift=5.0), 7) is None
-    assert regime.images == 39
-    assert regime.seen["first"].images.count == 39
+    assert taken(regime, batch(generator, 5, shift=5.0), 5) is None
+    assert regime.images == 32
+    assert taken(regime, batch(generator, 5, shift=5.0), 5) is not None
+    assert regime.images == 10
+    assert regime.seen["first"].images.count == 10
