@@ -1,7 +1,7 @@
 """adabn beside its peers: time, error against a float64 oracle, and whole jobs. `make bench`.
 
 Prints tables in Markdown and writes all figures to a JSON file. Times alternate in one process on
-one thread; CPU time is what counts where a machine is shared. About 13 minutes on two free cores.
+one thread; CPU time is what counts where a machine is shared. About 14 minutes on two free cores.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=64, help="at 224 px, timed")
     parser.add_argument("--batch-size", type=int, default=32, help="of those timed")
     parser.add_argument("--rounds", type=int, default=3, help="of a net at least")
-    parser.add_argument("--seconds", type=float, default=100, help="that a net's rounds go on for")
-    parser.add_argument("--error-images", type=int, default=256, help="at 48 px; 0 for none")
+    parser.add_argument("--seconds", type=float, default=60, help="that a net's rounds go on for")
+    parser.add_argument("--error-images", type=int, default=160, help="at 48 px; 0 for none")
     parser.add_argument("--jobs", type=int, default=1, help="rounds of whole jobs")
     parser.add_argument("--small", type=int, default=192, help="JPEGs of 500x400")
     parser.add_argument("--large", type=int, default=160, help="JPEGs of 12 megapixels")
