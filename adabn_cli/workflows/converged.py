@@ -22,7 +22,7 @@ from adabn_cli.record import RoundPart
 from adabn_cli.workflows.adapt import AdaptRequest, Job, prepare
 from adabn_cli.workflows.class_mix import explaining_aim
 from adabn_cli.workflows.sample_size import Search
-from adabn_cli.workflows.sections import standard_error_max
+from adabn_cli.workflows.sections import worst_error
 
 #: Pictures of the first round. From 64 a standard error is known to 9% (1 / sqrt(2 * 63)), enough
 #: for a forecast.
@@ -133,8 +133,4 @@ def _worst_error(job: Job) -> float | None:
     finally:
         installer.aim = aim
         model.load_state(entries_of(model, installer.original))
-    known = (
-        standard_error_max(found.measured[name], installer.images, installer.sites[name].eps)
-        for name in found.installed
-    )
-    return max((error for error in known if error is not None), default=None)
+    return worst_error(installer, {name: found.measured[name] for name in found.installed})

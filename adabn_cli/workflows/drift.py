@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adabn_cli.adaptation import sampling_error, squared_shift
+from adabn_cli.engines.observe import pool
 from adabn_cli.model import Site
 from adabn_cli.moments import EstimatedMoments, SiteMoments
 
@@ -61,7 +62,8 @@ class Regime:
         of mean and variance, `s^2 (1/n + 1/N)` each, with the spread s^2 between images pooled
         within both sides, as in Student's test.
         """
-        _add(self._held, batch)
+        for name, moments in batch.items():
+            pool(self._held, name, moments)
         self._held_images += images
         if self._held_images < _FEWEST_IMAGES:
             return None
@@ -70,7 +72,8 @@ class Regime:
         found = self._drift(sites, batch, images) if self.images else None
         if found is not None:
             self.seen, self.images = {}, 0
-        _add(self.seen, batch)
+        for name, moments in batch.items():
+            pool(self.seen, name, moments)
         self.images += images
         return found
 
@@ -107,8 +110,3 @@ class Regime:
         shift2_C = squared_shift(new.mean_C, new.var_C, old.mean_C, old.var_C, eps) / scale_C
         noise2_C = sampling_error(chance, eps) / scale_C
         return float(shift2_C[live_C].mean()), float(noise2_C[live_C].mean())
-
-
-def _add(seen: dict[str, SiteMoments], batch: Mapping[str, SiteMoments]) -> None:
-    for name, moments in batch.items():
-        seen[name] = seen[name].merge(moments) if name in seen else moments

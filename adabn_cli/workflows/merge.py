@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.recording import model_part
 from adabn_cli.workflows.run_folder import write_file_whole
-from adabn_cli.workflows.sections import scores_part, standard_error_max
+from adabn_cli.workflows.sections import scores_part, worst_error
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def merge(request: MergeRequest) -> MergeRecord:
         sites=len(sites),
         before=_scores_part(shards),
         kl_before=_divergence_part(installer, before),
-        standard_error_max=_worst_error(installer, {name: seen[name] for name in sites}),
+        standard_error_max=worst_error(installer, {name: seen[name] for name in sites}),
         warnings=(
             *opened.notes,
             *([_CUT_OTHERWISE] if skipped else []),
@@ -143,13 +143,6 @@ def _scores_part(shards: Sequence[Collected]) -> ScoresPart:
         scores.include(shard.scores)
     labels_N = np.concatenate([shard.labels_N for shard in shards])
     return scores_part(scores, labels_N if (labels_N >= 0).any() else None)
-
-
-def _worst_error(installer: Installer, seen: Mapping[str, SiteMoments]) -> float | None:
-    """The largest standard error of a mean at any site, in standard deviations of its channel."""
-    sites, images = installer.sites, installer.images
-    errors = [standard_error_max(of, images, sites[name].eps) for name, of in seen.items()]
-    return max((error for error in errors if error is not None), default=None)
 
 
 def _divergence_part(installer: Installer, before: dict[str, SiteMoments]) -> DivergencePart | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adabn_cli.adaptation import select_sites
+from adabn_cli.adaptation import Installer, select_sites
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
 from adabn_cli.measures.confidence import calibrate, confidence_histogram, mutual_information
 from adabn_cli.measures.confidence import summarise as summarise_confidence
@@ -222,6 +222,13 @@ def standard_error_max(measured: SiteMoments, images: int, eps: float) -> float 
     if not live_C.any():
         return None
     return float((error_C / (measured.pixels.var_C + eps).sqrt())[live_C].max())
+
+
+def worst_error(installer: Installer, seen: Mapping[str, SiteMoments]) -> float | None:
+    """The largest of these at any of the sites; None where none is known."""
+    sites, images = installer.sites, installer.images
+    errors = [standard_error_max(of, images, sites[name].eps) for name, of in seen.items()]
+    return max((error for error in errors if error is not None), default=None)
 
 
 def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
