@@ -79,6 +79,8 @@ class Preprocessing:
     the centre; values in [0, 1] are normalized by `mean` and `std`, one number a channel
     (1: gray, 3: RGB). `interpolation` is "nearest", "bilinear" or "bicubic". Where `fast_decode`,
     large JPEG files are decoded at a fraction of their size, at least twice what they become.
+    `borrowed` names what of `size`, `mean` and `std` is that of published weights for other
+    classes, and so a guess.
     """
 
     size: tuple[int, int]
@@ -88,12 +90,16 @@ class Preprocessing:
     interpolation: str = "bilinear"
     source: str = "options"
     fast_decode: bool = False
+    borrowed: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
         """1 for gray, 3 for RGB."""
         return len(self.mean)
 
+
+#: Height and width in pixels, None where any will do.
+InputSize = tuple[int | None, int | None]
 
 #: A site's name and a role there ("mean", "var").
 Place = tuple[str, str]
@@ -132,6 +138,10 @@ class Model(Protocol):
     @property
     def input_channels(self) -> int | None:
         """Channels of the first layer; None where that cannot be told."""
+
+    @property
+    def input_size(self) -> InputSize:
+        """Height and width of the only pictures that a graph takes; None where one is free."""
 
     @property
     def classes(self) -> Sequence[str] | None:

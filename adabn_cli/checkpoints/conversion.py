@@ -143,6 +143,8 @@ def _said_of(model: Model, size: tuple[int, int] | None) -> dict[str, Any]:
 def _fields(preprocessing: Preprocessing, size: tuple[int, int] | None) -> dict[str, Any]:
     fields = asdict(preprocessing) | {"size": size or preprocessing.size}
     del fields["source"]
+    borrowed = [name for name in fields.pop("borrowed") if name != "size" or not size]
+    fields |= {"borrowed": borrowed} if borrowed else {}
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()
     }

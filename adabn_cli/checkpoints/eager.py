@@ -27,7 +27,7 @@ from adabn_cli.checkpoints.layers import (
 from adabn_cli.checkpoints.output_layers import OutputLayer
 from adabn_cli.checkpoints.suspension import current_call, suspend
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import FixedLayer, InputSize, Preprocessing, Signal, Site, Suspended
 from adabn_cli.outputs import Boxes, Outputs
 
 #: Keys under which models that return a dict or dataclass keep their logits.
@@ -51,6 +51,7 @@ class EagerModel:
     output: str | None = None
     write: Callable[[Path, Mapping[str, Tensor]], None] | None = None
     bf16: bool = False
+    input_size: InputSize = (None, None)
     sites: list[Site] = field(init=False)
     fixed: list[FixedLayer] = field(init=False)
     input_channels: int | None = field(init=False)

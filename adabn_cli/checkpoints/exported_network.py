@@ -18,7 +18,7 @@ from adabn_cli.checkpoints.eager import activation_of
 from adabn_cli.checkpoints.exported_graph import DTYPES, Graph
 from adabn_cli.checkpoints.graph_model import GraphRun, Network, stored_sites
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, Signal, Site, to_the_end
+from adabn_cli.model import FixedLayer, InputSize, Signal, Site, to_the_end
 
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)|(\w+)")
 
@@ -42,7 +42,7 @@ class Signature:
 
     picture: str
     channels: int | None
-    size: tuple[int | None, int | None]
+    size: InputSize
     smallest: int
     largest: int | None
     tensors: Mapping[str, str]
@@ -153,6 +153,7 @@ class ExportedNetwork:
             sites=[site for site in sites if site not in others],
             fixed=[*self._alone(), *map(_in_its_own_way, others)],
             input_channels=self.signature.channels,
+            input_size=self.signature.size,
             entries=self.entries,
             run=lambda images: self._run(images, by_path),
             whole=self._whole,

@@ -17,7 +17,7 @@ from torch import Tensor
 from adabn_cli.checkpoints.eager import pick_outputs
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import FixedLayer, InputSize, Preprocessing, Signal, Site, Suspended
 from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 from adabn_cli.outputs import Outputs
 
@@ -42,6 +42,7 @@ class Network:
     whole: Callable[[Tensor], Any]
     mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad
     notes: tuple[str, ...] = ()
+    input_size: InputSize = (None, None)
 
 
 @dataclass
@@ -88,6 +89,11 @@ class GraphModel:
     def input_channels(self) -> int | None:
         """Channels that the network takes."""
         return self.network.input_channels
+
+    @property
+    def input_size(self) -> InputSize:
+        """Height and width that the graph was exported for."""
+        return self.network.input_size
 
     @property
     def dtype(self) -> str:

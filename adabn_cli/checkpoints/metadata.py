@@ -212,6 +212,7 @@ def _from_fields(key: str, given: Mapping[str, Any], notes: list[str]) -> Prepro
         interpolation=read.field("interpolation", _interpolation, " or ".join(_INTERPOLATIONS))
         or "bilinear",
         source=f"checkpoint: {key}" if key else "checkpoint",
+        borrowed=read.field("borrowed", _names, "size, mean or std") or (),
     )
 
 
@@ -263,6 +264,11 @@ def _positive(value: Any) -> tuple[float, ...] | None:
 def _fraction(value: Any) -> float | None:
     numbers = _numbers(value)
     return numbers[0] if numbers and len(numbers) == 1 and 0 < numbers[0] <= 1 else None
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    known = isinstance(value, list) and all(name in ("size", "mean", "std") for name in value)
+    return tuple(value) if known else None
 
 
 def _interpolation(value: Any) -> str | None:

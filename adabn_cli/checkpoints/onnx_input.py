@@ -13,6 +13,7 @@ from torch import Tensor
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Graph, is_op
 from adabn_cli.checkpoints.onnx_stages import Stage
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.model import InputSize
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ImageInput:
     dtype: np.dtype[Any]
     batch: int | None
     channels: int | None
-    size: tuple[int | None, int | None]
+    size: InputSize
     channels_last: bool
 
     def pieces(self, images: Tensor) -> Iterator[tuple[NDArray[Any], int]]:

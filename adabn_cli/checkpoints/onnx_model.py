@@ -72,6 +72,7 @@ class OnnxModel:
         self.classes: Sequence[str] | None = metadata.classes
         self._input = image_input(self._graph, input_name)
         self.input_channels = self._input.channels
+        self.input_size = self._input.size
         self._changed: set[str] = set()
         self._fed_dtypes: dict[str, np.dtype[Any]] = {}
         # The statistics of the normalizers behind layers: means of 0 and variances of 1.

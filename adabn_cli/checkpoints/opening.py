@@ -27,7 +27,7 @@ from adabn_cli.checkpoints.model_libraries import LIBRARIES, shapes_of
 from adabn_cli.checkpoints.onnx_model import OnnxModel
 from adabn_cli.checkpoints.onnx_sessions import best_device
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import Model
+from adabn_cli.model import Model, Preprocessing
 from adabn_cli.printable import first_few
 
 
@@ -101,7 +101,7 @@ def open_model(request: ModelRequest) -> OpenedModel:
         architecture.module.to(device),
         architecture=architecture.name,
         architecture_source=architecture.source,
-        preprocessing=metadata.preprocessing or architecture.preprocessing,
+        preprocessing=metadata.preprocessing or _published(architecture),
         classes=metadata.classes or architecture.classes,
         output=request.output,
         write=checkpoint.write,
@@ -197,12 +197,15 @@ def _architecture(
     if view.left_out:
         notes.append(f"{len(view.left_out)} entries are no part of the network and are left as "
                      f"they are: {first_few(view.left_out, 3)}")  # fmt: skip
-    if built.preprocessing and not built.classes and not checkpoint.metadata.preprocessing:
-        notes.append(
-            "The preprocessing is that of the published weights, and the classes are not theirs. "
-            "If this model was trained with another one, give --img-size, --mean and --std."
-        )
     return checkpoint, built, tuple(notes)
+
+
+def _published(architecture: Architecture) -> Preprocessing | None:
+    """That of the published weights; borrowed where the classes are not theirs."""
+    published = architecture.preprocessing
+    if published is None or architecture.classes:
+        return published
+    return replace(published, borrowed=("size", "mean", "std"))
 
 
 def _named(

@@ -139,7 +139,10 @@ class InspectedSite(Part):
 
 
 class Inspection(Part):
-    """What is in a model file, as far as it can be told without running what it names."""
+    """What is in a model file, as far as it can be told without running what it names.
+
+    `input_size` is height and width where a graph takes no other.
+    """
 
     schema_version: Literal[1] = 1
     path: str
@@ -155,6 +158,7 @@ class Inspection(Part):
     sites: tuple[InspectedSite, ...] = ()
     fixed_layers: tuple[FixedLayerPart, ...] = ()
     input_channels: int | None = None
+    input_size: tuple[int, int] | None = None
     preprocessing: PreprocessingPart | None = None
     classes: tuple[str, ...] | None = None
     classes_source: str | None = None

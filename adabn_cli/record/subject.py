@@ -10,7 +10,10 @@ from adabn_cli.record.part import Part
 
 
 class PreprocessingPart(Part):
-    """How pictures became inputs, and where that is known from."""
+    """How pictures became inputs, and where that is known from.
+
+    `borrowed` names what of size, mean and std was taken from published weights for other classes.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
@@ -19,6 +22,7 @@ class PreprocessingPart(Part):
     interpolation: str
     source: str
     fast_decode: bool = False
+    borrowed: tuple[str, ...] = ()
 
 
 class FixedLayerPart(Part):

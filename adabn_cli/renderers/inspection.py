@@ -7,7 +7,7 @@ from collections import Counter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from adabn_cli.record import Inspection, PreprocessingPart
+from adabn_cli.record import Inspection
 from adabn_cli.renderers.figures import count
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
 
@@ -47,18 +47,20 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         ("tensors", f"{found.tensors:,} with {found.parameters:,} values" if found.tensors else ""),
         ("architecture", architecture),
         ("", found.architecture_source or found.architecture_problem or ""),
-        ("input", _input(found.preprocessing, found.input_channels)),
+        ("input", _input(found)),
         ("classes", f"{len(classes)}: {shown} ({found.classes_source})" if classes else "unknown"),
         ("sites", f"{adaptable} to adapt, {count(neurons, 'neuron')}" if kinds else "none"),
         *(("runs code", name) for name in found.unsafe_imports),
     ]
 
 
-def _input(preprocessing: PreprocessingPart | None, channels: int | None) -> str:
-    if preprocessing is None:
+def _input(found: Inspection) -> str:
+    p, channels, size = found.preprocessing, found.input_channels, found.input_size
+    if p is None:
         known = f"{channels} channels; " if channels else ""
+        if size:
+            return f"{known}{size[0]}x{size[1]} px; the rest unknown: give --mean --std"
         return f"{known}preprocessing unknown: give --img-size --mean --std"
-    p = preprocessing
     return (
         f"{p.size[0]}x{p.size[1]} px, mean {','.join(f'{x:g}' for x in p.mean)}, "
         f"std {','.join(f'{x:g}' for x in p.std)}, crop {p.crop_pct:.3g}, {p.interpolation} "

@@ -27,6 +27,7 @@ from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.predictions import write_predictions
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
+    borrowed_note,
     resolve_preprocessing,
     suspect_preprocessing,
 )
@@ -190,7 +191,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
     doubts = [doubt for doubt in (memory.warning, suspicion, known.warning) if doubt]
-    warnings = (*opened.notes, *pictures.notes, *doubts)
+    warnings = (*opened.notes, *borrowed_note(preprocessing), *pictures.notes, *doubts)
     return Job(
         request,
         started,

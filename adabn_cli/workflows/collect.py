@@ -29,7 +29,11 @@ from adabn_cli.targets.source import Location
 from adabn_cli.workflows.collected import Collected
 from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
 from adabn_cli.workflows.output_file import require_free
-from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.preprocessing import (
+    PreprocessingOptions,
+    borrowed_note,
+    resolve_preprocessing,
+)
 from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 from adabn_cli.workflows.sections import scores_part
@@ -82,7 +86,7 @@ def collect(
         images=found.images,
         skipped=tuple(SkippedPicture(**asdict(lost)) for lost in pictures.target.skipped),
         scores=scores_part(scores, pictures.labels_N),
-        warnings=(*opened.notes, *pictures.notes),
+        warnings=(*opened.notes, *borrowed_note(preprocessing), *pictures.notes),
     )
 
 

@@ -12,7 +12,11 @@ from adabn_cli.packs import put_in, read_pack
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
-from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.preprocessing import (
+    PreprocessingOptions,
+    borrowed_note,
+    resolve_preprocessing,
+)
 from adabn_cli.workflows.recording import model_part, target_part
 from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
 from adabn_cli.workflows.scoring import score
@@ -63,5 +67,5 @@ def evaluate(
         scores=scores_part(scores, pictures.labels_N),
         task=scored_task_part(scores, pictures.truth) if pictures.truth else None,
         classes=class_accuracies(scores, pictures.labels_N, pictures.classes),
-        warnings=(*opened.notes, *pictures.notes),
+        warnings=(*opened.notes, *borrowed_note(preprocessing), *pictures.notes),
     )

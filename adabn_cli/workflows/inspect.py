@@ -15,6 +15,7 @@ from adabn_cli.errors import InputError, UnsafeError
 from adabn_cli.model import Preprocessing
 from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
+from adabn_cli.workflows.preprocessing import borrowed_note
 
 
 def inspect(request: ModelRequest) -> Inspection:
@@ -79,10 +80,11 @@ def _network(opened: OpenedModel) -> dict[str, object]:
         ),
         "fixed_layers": tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
         "input_channels": model.input_channels,
+        "input_size": model.input_size if all(model.input_size) else None,
         "preprocessing": _preprocessing_part(model.preprocessing),
         "classes": tuple(model.classes) if model.classes else None,
         "classes_source": opened.classes_source,
-        "notes": opened.notes,
+        "notes": (*opened.notes, *borrowed_note(model.preprocessing)),
     }
 
 

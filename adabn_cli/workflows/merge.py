@@ -25,6 +25,7 @@ from adabn_cli.workflows.collect import weights_of
 from adabn_cli.workflows.collected import Collected, read_collected
 from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.packing import empty_pack, filled
+from adabn_cli.workflows.preprocessing import borrowed_note
 from adabn_cli.workflows.recording import model_part
 from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.sections import scores_part, worst_error
@@ -68,10 +69,11 @@ def merge(request: MergeRequest) -> MergeRecord:
     pack = filled(empty_pack(model), installer, sites, images)
     write_file_whole(request.out, pack.as_bytes())
     skipped = sum(shard.skipped for shard in shards)
+    preprocessing = Preprocessing(**common["preprocessing"])
     unseen = [name for name in installer.sites if name in installer.selected - set(sites)]
     return MergeRecord(
         path=str(request.out),
-        model=model_part(opened, Preprocessing(**common["preprocessing"])),
+        model=model_part(opened, preprocessing),
         shards=len(shards),
         images=images,
         skipped=skipped,
@@ -81,6 +83,7 @@ def merge(request: MergeRequest) -> MergeRecord:
         standard_error_max=worst_error(installer, {name: seen[name] for name in sites}),
         warnings=(
             *opened.notes,
+            *borrowed_note(preprocessing),
             *([_CUT_OTHERWISE] if skipped else []),
             *([f"No picture reached {first_few(unseen, 5)}: left as they were."] if unseen else []),
         ),

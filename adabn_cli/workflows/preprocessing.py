@@ -5,6 +5,7 @@ Never guessed: what nobody says is an error that lists the options to give.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from math import isfinite
@@ -15,7 +16,7 @@ from torch import Tensor
 from adabn_cli.adaptation import Installer
 from adabn_cli.errors import UsageError
 from adabn_cli.measures.divergence import symmetric_kl_nats
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import InputSize, Model, Preprocessing
 from adabn_cli.moments import measure
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -45,24 +46,70 @@ class PreprocessingOptions:
 def resolve_preprocessing(model: Model, options: PreprocessingOptions) -> Preprocessing:
     """The preprocessing to use, with its source.
 
-    Raises UsageError where size, mean or std are known from nowhere, or do not fit the model.
+    A graph that takes one size alone says so itself. Raises UsageError where size, mean or std are
+    known from nowhere, or do not fit the model.
     """
     known, given = model.preprocessing, options.given
+    size = _fixed_size(model.input_size, options.size)
     if known is None:
-        missing = [name for name in ("size", "mean", "std") if name not in given]
-        if missing:
-            names = {"size": "--img-size", "mean": "--mean", "std": "--std"}
-            raise UsageError(
-                "Nothing in the checkpoint says how pictures become its input.",
-                where=f"Unknown: {', '.join(missing)}",
-                hint=f"Give {' '.join(names[name] for name in missing)} as in training, e.g. "
-                "--img-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225.",
-            )
-        known = Preprocessing(**given, source="options")  # type: ignore[arg-type]
+        found = {"size": size, **given} if size else given
+        _require_known(found)
+        source = "options; size: the graph" if size and not options.size else "options"
+        known = Preprocessing(**found, source=source)  # type: ignore[arg-type]
     elif given:
         source = f"options ({', '.join(sorted(given))}); the rest: {known.source}"
         known = replace(known, **given, source=source)  # type: ignore[arg-type]
-    return _with_channels(_checked(known), model.input_channels)
+    if size and known.size != size:  # The file says another one than the graph in it takes.
+        known = replace(known, size=size, source=f"{known.source}; size: the graph")
+    ours = {*given, *(["size"] if size else [])}
+    borrowed = tuple(name for name in known.borrowed if name not in ours)
+    return _with_channels(_checked(replace(known, borrowed=borrowed)), model.input_channels)
+
+
+def borrowed_note(preprocessing: Preprocessing | None) -> tuple[str, ...]:
+    """A sentence on what is that of published weights for other classes; none where nothing is."""
+    if preprocessing is None or not preprocessing.borrowed:
+        return ()
+    names, several = preprocessing.borrowed, len(preprocessing.borrowed) > 1
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
+    return (
+        f"The {listed} {'are those' if several else 'is that'} of the published weights, and the "
+        f"classes are not theirs. If this model was trained with {'others' if several else 'another'}"
+        f", give {', '.join(_OPTIONS[name] for name in names)}.",
+    )
+
+
+def _fixed_size(fixed: InputSize, asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size that a graph fixes; None where a side is free.
+
+    Raises UsageError where another one was asked for.
+    """
+    height, width = fixed
+    if asked is not None and any(own not in (None, n) for own, n in zip(fixed, asked, strict=True)):
+        raise UsageError(
+            f"--img-size {asked[0]},{asked[1]} is not what the graph takes: its pictures are of "
+            f"{height or 'any'} x {width or 'any'} pixels (height, width).",
+            hint="Leave out --img-size."
+            if height and width
+            else f"Give --img-size {height or asked[0]},{width or asked[1]}.",
+        )
+    return (height, width) if height and width else None
+
+
+_OPTIONS = {"size": "--img-size", "mean": "--mean", "std": "--std"}
+_EXAMPLES = {"size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
+
+
+def _require_known(found: Mapping[str, object]) -> None:
+    """Raises UsageError where size, mean or std is not among what was found."""
+    if missing := [name for name in _OPTIONS if name not in found]:
+        example = " ".join(f"{_OPTIONS[name]} {_EXAMPLES[name]}" for name in missing)
+        raise UsageError(
+            "Nothing in the checkpoint says how pictures become its input.",
+            where=f"Unknown: {', '.join(missing)}",
+            hint=f"Give {' '.join(_OPTIONS[name] for name in missing)} as in training, e.g. "
+            f"{example}.",
+        )
 
 
 def _checked(preprocessing: Preprocessing) -> Preprocessing:

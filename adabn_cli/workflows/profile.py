@@ -26,7 +26,11 @@ from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.outcome import Stages
-from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.preprocessing import (
+    PreprocessingOptions,
+    borrowed_note,
+    resolve_preprocessing,
+)
 from adabn_cli.workflows.recording import model_part, target_part
 from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
@@ -103,7 +107,12 @@ def profile(
         neurons=sum(len(site.moments.pixels.mean_C) for site in found.sites.values()),
         classes=len({label for site in found.sites.values() for label in site.classes}),
         scores=scores_part(scores, pictures.labels_N),
-        warnings=(*opened.notes, *notes, *([warning] if warning else [])),
+        warnings=(
+            *opened.notes,
+            *borrowed_note(preprocessing),
+            *notes,
+            *([warning] if warning else []),
+        ),
     )
 
 

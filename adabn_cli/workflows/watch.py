@@ -40,7 +40,11 @@ from adabn_cli.targets.source import opener
 from adabn_cli.workflows.drift import Regime
 from adabn_cli.workflows.outcome import require_adaptable, require_signal
 from adabn_cli.workflows.packing import empty_pack, filled
-from adabn_cli.workflows.preprocessing import PreprocessingOptions, resolve_preprocessing
+from adabn_cli.workflows.preprocessing import (
+    PreprocessingOptions,
+    borrowed_note,
+    resolve_preprocessing,
+)
 from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import first_outputs
 
@@ -281,7 +285,7 @@ class _Watching:
             momentum=self._request.momentum,
             every=self._request.every,
             preprocessing=self._preprocessing.source,
-            notes=list(opened.notes),
+            notes=[*opened.notes, *borrowed_note(self._preprocessing)],
         )
 
     def tell_end(self, reason: str) -> None:

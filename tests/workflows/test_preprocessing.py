@@ -20,6 +20,7 @@ from adabn_cli.workflows.preprocessing import (
 class _Model:
     def __init__(self, preprocessing=None, channels=3):
         self.preprocessing, self.input_channels = preprocessing, channels
+        self.input_size = (None, None)
 
 
 _KNOWN = Preprocessing((32, 32), (0.5,) * 3, (0.2,) * 3, source="checkpoint")
