@@ -1,30 +1,36 @@
 """A file that says which class an output or a folder is. Knows no picture.
 
 names.txt    one class name a line, in the order of the outputs
-names.json   a list of the same, or an object {folder name: class name or index}
-names.csv    two columns: folder, class name or index
+names.json   a list of the same, or an object {folder name: class name or index}, or {index: name}
+names.csv    two columns: folder, class name or index; or three: folder, index, class name
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
+from adabn_cli.targets.class_names import is_number
 
+_FIELDS = "two fields are needed, folder and class, or three: folder, index and name"
 _HINT = "Write a .txt (a class a line), .json (list or object) or .csv (folder,class)."
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Class names in the order of the outputs, or pairs of a folder and its class, as written."""
+    """Class names in the order of the outputs, or pairs of a folder and its class, as written.
+
+    Where `titles` has names by index, the classes of the pairs are such indices.
+    """
 
     names: tuple[str, ...] | None
     pairs: tuple[tuple[str, str], ...]
+    titles: Mapping[int, str] = field(default_factory=dict)
 
 
 def read_class_map(file: Path) -> ClassMap:
@@ -116,14 +122,21 @@ def _from_json(text: str) -> ClassMap:
 
 def _from_csv(text: str) -> ClassMap:
     pairs: dict[str, str] = {}
+    titles: dict[int, str] = {}
+    width = 0
     for line, row in csv_rows(text):
-        if len(row) != 2 or not all(row):
-            raise ValueError(f"line {line}: two fields are needed, folder and class")
-        folder, name = row
-        if not pairs and (folder.lower(), name.lower()) == ("folder", "class"):
+        width = width or len(row)
+        if len(row) != width or width not in (2, 3) or not all(row):
+            raise ValueError(f"line {line}: {_FIELDS}")
+        folder, name, *title = row
+        if not pairs and folder.lower() == "folder" and name.lower() in ("class", "index"):
             continue
         if pairs.setdefault(folder, name) != name:
             raise ValueError(f"line {line}: {one_line(folder)} has another class further up")
+        if title and not is_number(name):
+            raise ValueError(f"line {line}: {one_line(name)} is no index, as of three fields")
+        if title and titles.setdefault(int(name), title[0]) != title[0]:
+            raise ValueError(f"line {line}: class {name} has another name further up")
     if not pairs:
         raise ValueError("no folder in it")
-    return ClassMap(None, tuple(pairs.items()))
+    return ClassMap(None, tuple(pairs.items()), titles)

@@ -6,10 +6,15 @@ import difflib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from adabn_cli.printable import one_line
+
+#: How folders that are classes by their order alone are sorted: by characters, as ImageFolder does,
+#: or with numbers as numbers, as timm does.
+Order = Literal["text", "natural"]
 
 
 class NameTable:
@@ -48,17 +53,28 @@ class Classes:
     """What is known of a model's classes.
 
     `count` is the number of outputs, `names` are in their order, and `mapped` holds the names that
-    a class map gives an index.
+    a class map gives an index; `numbered` is whether it did so for the classes' numbers alone.
+    `offset` is the number of the first class, and `order` how folders are sorted, where it was
+    said; then numbers are no names.
     """
 
     count: int | None = None
     names: NameTable | None = None
     mapped: Mapping[str, int] = field(default_factory=dict)
+    numbered: bool = False
+    offset: int | None = None
+    order: Order | None = None
 
     def knows(self, text: str) -> bool:
         """Whether the text could be meant for a class."""
         named = self.names is not None and text in self.names
         return named or text in self.mapped or is_number(text)
+
+    def counts(self, text: str) -> bool:
+        """Whether the text is a number, and so a class by its place and not by its name."""
+        if not is_number(text) or text in self.mapped:
+            return self.numbered and is_number(text)
+        return self.offset is not None or self.names is None or text not in self.names
 
     def index(self, text: str) -> int:
         """The class that a mapped name, a class name or a number means, in this order.
@@ -67,10 +83,10 @@ class Classes:
         """
         if text in self.mapped:
             return self.mapped[text]
+        if self.counts(text):
+            return self.at(int(text))
         if self.names is not None and (found := self.names.find(text)) is not None:
             return found
-        if is_number(text):
-            return self._in_range(int(text))
         if self.names is None:
             raise ValueError(f"{one_line(text)} is no number, and the class names are unknown")
         near = self.names.nearest(text)
@@ -78,10 +94,27 @@ class Classes:
             f"no class is called {one_line(text)}" + (f"; the nearest is {near}" if near else "")
         )
 
-    def _in_range(self, index: int) -> int:
-        if self.count is not None and index >= self.count:
-            raise ValueError(f"class {index} is not between 0 and {self.count - 1}")
-        return index
+    def at(self, number: int) -> int:
+        """The class of a number, counted from the first one's. Raises ValueError for none."""
+        first = self.offset or 0
+        if number < first or (self.count is not None and number - first >= self.count):
+            last = "" if self.count is None else f" and {first + self.count - 1}"
+            told = f"between {first}{last}" if last else f"{first} or more"
+            raise ValueError(f"class {number} is not {told}")
+        return number - first
+
+    def counted_from_one(self, numbers: Iterable[int]) -> str:
+        """What to do about numbers of which some are no class, if counting from 1 explains it."""
+        found = set(numbers)
+        if self.count is None or self.offset is not None or not found or min(found) < 1:
+            return ""
+        return " Give --label-offset 1 if the first class is 1." if max(found) == self.count else ""
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts 2 before 10 and a before B, as timm does: runs of digits are numbers."""
+    parts = re.split("([0-9]+)", name.lower())  # Every second one is digits.
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]
 
 
 def is_number(text: str) -> bool:

@@ -6,7 +6,7 @@ Knows no model and opens no picture. N pictures, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from adabn_cli.errors import TargetError
 from adabn_cli.targets.class_folders import find_class_folders
-from adabn_cli.targets.class_map import read_class_map
-from adabn_cli.targets.class_names import Classes, NameTable
-from adabn_cli.targets.folder_labels import Wording, assign
+from adabn_cli.targets.class_names import Classes, Order
+from adabn_cli.targets.folder_labels import Assignment, KnownBy, Wording, assign
+from adabn_cli.targets.known_classes import known_classes
 from adabn_cli.targets.labels_file import read_labels_file
 from adabn_cli.targets.source import Location, Source
 
@@ -28,6 +28,7 @@ class LabelRequest:
     `root` is where the target's pictures are, for people; `mode` is "auto" (the source's own
     labels, else folder names), "none", or the path of a CSV file; `classes` are the model's, in the
     order of its `n_outputs` outputs. `source` has all pictures, also those that were not drawn.
+    `offset` is the number of the first class and `order` that of the folders, where it was said.
     """
 
     root: Location
@@ -36,6 +37,8 @@ class LabelRequest:
     n_outputs: int | None = None
     class_map: Path | None = None
     source: Source | None = None
+    offset: int | None = None
+    order: Order | None = None
 
     @property
     def listed(self) -> Mapping[str, str | None]:
@@ -50,12 +53,20 @@ class Labels:
 
     `source` is None where nothing is labelled; `notes` are sentences for the user, the reason for
     that among them; `classes` are the names that the indices refer to, where they are known.
+    `known_by` says how they are classes, None where they are none. `natural` are the labels in
+    natural order of the folders, where that is another one and nobody said which it is.
     """
 
     indices_N: NDArray[np.int64]
     source: str | None
     notes: tuple[str, ...]
     classes: tuple[str, ...] | None
+    known_by: KnownBy | None = None
+    natural: Labels | None = None
+
+    def unlabelled(self) -> Labels:
+        """The same pictures without any label."""
+        return Labels(np.full_like(self.indices_N, -1), None, self.notes, None)
 
 
 def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
@@ -67,7 +78,8 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
     if request.mode == "none":
         note = "unlabeled: labels were switched off"
         return _labels([-1] * len(pictures), None, (note,), None)
-    classes, notes = _classes(request)
+    said = Classes(offset=request.offset, order=request.order)
+    classes, notes = known_classes(request.classes, request.n_outputs, request.class_map, said)
     if request.mode != "auto":
         return _from_file(pictures, request, classes, notes)
     listed = request.listed
@@ -75,13 +87,10 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
         return _of_source(pictures, request, classes, notes)
     folders = find_class_folders(pictures, listed, classes.knows)
     assigned = assign(folders.names, classes, str(request.root))
-    indices = [
-        -1 if folder is None else assigned.index.get(folder, -1) for folder in folders.of_pictures
-    ]
     beside = folders.of_pictures.count(None)
     if assigned.source is not None and beside:
         notes += (f"{beside} pictures lie beside the class folders and have no label",)
-    return _labels(indices, assigned.source, notes + assigned.notes, assigned.classes)
+    return _assigned(folders.of_pictures, assigned, notes)
 
 
 def _from_file(
@@ -96,7 +105,10 @@ def _from_file(
         )
     read = read_labels_file(file, pictures, request.listed, classes)
     names = classes.names.names if classes.names is not None else None
-    return _labels(read.indices, f"labels file {file.name}", notes + read.notes, names)
+    counted = f", counted from {classes.offset}" if classes.offset and read.counted else ""
+    source = f"labels file {file.name}{counted}"
+    known_by: KnownBy = "number" if read.counted else "name"
+    return _labels(read.indices, source, notes + read.notes, names, known_by)
 
 
 def _of_source(
@@ -107,10 +119,23 @@ def _of_source(
     texts = sorted({label for label in listed.values() if label is not None})
     assigned = assign(texts, classes, str(request.root), Wording("label", origin, counted=True))
     own = [listed.get(picture) for picture in pictures]
-    indices = [-1 if label is None else assigned.index.get(label, -1) for label in own]
     if assigned.source is not None and (without := own.count(None)):
         notes += (f"{without} of {len(pictures)} pictures have no label in their source",)
-    return _labels(indices, assigned.source, notes + assigned.notes, assigned.classes)
+    return _assigned(own, assigned, notes)
+
+
+def _assigned(own: Sequence[str | None], assigned: Assignment, notes: tuple[str, ...]) -> Labels:
+    """The labels of pictures by the folder, or label, that each has of its own."""
+    labels = _labels(
+        [-1 if text is None else assigned.index.get(text, -1) for text in own],
+        assigned.source,
+        notes + assigned.notes,
+        assigned.classes,
+        assigned.known_by,
+    )
+    if assigned.natural is None:
+        return labels
+    return replace(labels, natural=_assigned(own, assigned.natural, notes))
 
 
 def _labels(
@@ -118,42 +143,8 @@ def _labels(
     source: str | None,
     notes: tuple[str, ...],
     classes: tuple[str, ...] | None,
+    known_by: KnownBy | None = None,
 ) -> Labels:
     sentences = tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
-    return Labels(np.array(indices, dtype=np.int64), source, sentences, classes)
-
-
-def _classes(request: LabelRequest) -> tuple[Classes, tuple[str, ...]]:
-    """What the model and the class map say together, and what is wrong with the model's word."""
-    names, count = request.classes, request.n_outputs
-    notes: tuple[str, ...] = ()
-    if names is not None and count is not None and len(names) != count:
-        notes = (f"the model names {len(names)} classes and has {count} outputs: names unused",)
-        names = None
-    if request.class_map is None:
-        return _known(names, count), notes
-    where = str(request.class_map)
-    read = read_class_map(request.class_map)
-    if read.names is not None:
-        if count is not None and len(read.names) != count:
-            raise TargetError(
-                f"The class map names {len(read.names)} classes, the model has {count} outputs.",
-                where=where,
-                hint="Write one name for each output, in the order of the outputs.",
-            )
-        return _known(read.names, count), ()
-    known = _known(names, count)
-    try:
-        mapped = {folder: known.index(name) for folder, name in read.pairs}
-    except ValueError as error:
-        hint = "Give class names of the model, or indices from 0."
-        raise TargetError(
-            f"The class map cannot be used: {error}.", where=where, hint=hint
-        ) from error
-    return Classes(known.count, known.names, mapped), notes
-
-
-def _known(names: Sequence[str] | None, count: int | None) -> Classes:
-    if names is None:
-        return Classes(count)
-    return Classes(len(names), NameTable(names))
+    indices_N = np.array(indices, dtype=np.int64)
+    return Labels(indices_N, source, sentences, classes, known_by if source else None)

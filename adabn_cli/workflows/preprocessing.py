@@ -71,11 +71,10 @@ def borrowed_note(preprocessing: Preprocessing | None) -> tuple[str, ...]:
     if preprocessing is None or not preprocessing.borrowed:
         return ()
     names, several = preprocessing.borrowed, len(preprocessing.borrowed) > 1
-    listed = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
+    listed = f"{', '.join(names[:-1])} and {names[-1]} are" if several else f"{names[0]} is"
     return (
-        f"The {listed} {'are those' if several else 'is that'} of the published weights, and the "
-        f"classes are not theirs. If this model was trained with {'others' if several else 'another'}"
-        f", give {', '.join(_OPTIONS[name] for name in names)}.",
+        f"The {listed} from the published weights, and the classes are not theirs. If this model "
+        f"was trained otherwise, give {', '.join(_OPTIONS[name] for name in names)}.",
     )
 
 

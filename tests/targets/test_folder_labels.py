@@ -185,10 +185,62 @@ def test_padded_numbers_are_not_ambiguous(tmp_path):
     )
 
 
-def test_numbers_beyond_the_outputs_are_unlabeled(tmp_path):
-    read = labels(tmp_path, in_folders(tmp_path, *map(str, range(1, 10))), None, 9)
-    assert "from 1 to 9" in read.notes[0]
+def test_numbers_that_are_all_beyond_the_outputs_may_be_cameras(tmp_path):
+    read = labels(tmp_path, in_folders(tmp_path, "101", "102"), None, 9)
+    assert read.source is None
+    assert "from 101 to 102" in read.notes[0]
     assert "from 0 to 8" in read.notes[0]
+
+
+def test_numbers_of_which_only_some_are_classes_are_an_error(tmp_path):
+    pictures = in_folders(tmp_path, *map(str, range(1, 10)))
+    with pytest.raises(TargetError, match="1 of 9 folders are no class of the model: 9") as caught:
+        labels(tmp_path, pictures, None, 9)
+    assert "Give --label-offset 1" in caught.value.hint
+    with pytest.raises(TargetError, match="folders are no class") as caught:
+        labels(tmp_path, in_folders(tmp_path / "b", "0", "9"), None, 9)
+    assert "--label-offset" not in caught.value.hint
+
+
+def test_numbers_are_counted_from_where_it_was_said(tmp_path):
+    pictures = in_folders(tmp_path, *map(str, range(1, 13)))
+    read = read_labels(pictures, LabelRequest(tmp_path, n_outputs=12, offset=1))
+    assert [int(name.split("/")[0]) - 1 for name in pictures] == list(read.indices_N)
+    assert read.source == "folder names as class indices, counted from 1"
+    assert read.known_by == "number"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.Alb", "2.Bet", "10.Lar"],
+        ["class_1", "class_2", "class_10"],
+        ["c2", "c10", "c7"],
+        ["10-foo", "9-bar", "x"],
+        ["Zebra", "cat", "dog"],
+    ],
+)
+def test_another_natural_order_is_offered_beside_that_of_the_text(tmp_path, names):
+    pictures = in_folders(tmp_path, *names)
+    read = labels(tmp_path, pictures, None, 3)
+    assert read.classes == tuple(sorted(names))
+    assert read.natural is not None
+    timm = pytest.importorskip("timm.utils.misc")
+    expected = sorted(names, key=timm.natural_key)
+    assert read.natural.classes == tuple(expected)
+    folders = [picture.split("/")[0] for picture in pictures]
+    assert list(read.natural.indices_N) == [expected.index(folder) for folder in folders]
+
+
+def test_one_order_is_taken_where_both_agree_or_it_was_said(tmp_path):
+    assert (
+        labels(tmp_path / "a", in_folders(tmp_path / "a", "c1", "c2", "c3"), None, 3).natural
+        is None
+    )
+    pictures = in_folders(tmp_path, "2", "10", "1")
+    for order, classes in (("natural", ("1", "2", "10")), ("text", ("1", "10", "2"))):
+        read = read_labels(pictures, LabelRequest(tmp_path, n_outputs=3, order=order))
+        assert (read.classes, read.natural, read.known_by) == (classes, None, "order")
 
 
 def test_as_many_folders_as_outputs_are_in_alphabetical_order(tmp_path):
@@ -242,6 +294,10 @@ def test_labels_can_be_switched_off(tmp_path):
         ("m.json", '["dog", "cat"]'),
         ("m.json", '{"dog": 0, "cat": 1, "cow": 0}'),
         ("m.csv", "folder,class\ndog,0\ncat,1\n"),
+        ("m.csv", "folder,index\ndog,0\ncat,1\n"),
+        ("m.csv", "folder,index,name\ndog,0,Hund\ncat,1,Katze\n"),
+        ("m.csv", "dog,0,Hund\ncat,1,Katze\n"),
+        ("m.json", '{"0": "dog", "1": "cat"}'),
         ("m.csv", "\ufeffdog,0\r\n\r\n cat , 1 \r\n"),
     ],
 )
@@ -259,6 +315,23 @@ def test_a_class_map_leads_from_folders_to_class_names(tmp_path):
     assert list(read.indices_N) == [1, 0]
     assert read.source == "folder names in the class map"
     assert read.classes == ("gold fish", "tench")
+
+
+@pytest.mark.parametrize("folders", [("1", "3"), ("circle", "square")])
+def test_a_class_map_names_indices_and_the_rest_is_called_by_number(tmp_path, folders):
+    class_map = write(tmp_path / "m.json", '{"1": "circle", "3": "square"}')
+    read = labels(tmp_path / "root", in_folders(tmp_path / "root", *folders), None, 4, class_map)
+    assert list(read.indices_N) == [1, 3]
+    assert read.classes == ("0", "circle", "2", "square")
+    assert read.known_by == ("number" if folders[0] == "1" else "name")
+
+
+def test_a_class_map_of_folder_index_and_name_names_the_outputs(tmp_path):
+    class_map = write(tmp_path / "m.csv", "folder,index,name\nn01,1,tench\nn02,0,goldfish\n")
+    pictures = in_folders(tmp_path / "root", "n01", "n02")
+    read = labels(tmp_path / "root", pictures, None, 2, class_map)
+    assert (list(read.indices_N), read.classes) == ([1, 0], ("goldfish", "tench"))
+    assert read.known_by == "name"
 
 
 def test_a_class_map_settles_unpadded_numbers(tmp_path):
@@ -283,6 +356,13 @@ def test_a_class_map_settles_unpadded_numbers(tmp_path):
         ("m.json", '{"a": 2}', "class 2 is not between 0 and 1"),
         ("m.json", '{"a": -1}', "-1 is no number"),
         ("m.csv", "a,0\nb\n", "line 2: two fields"),
+        ("m.csv", "a,0,x,y\n", "line 1: two fields"),
+        ("m.csv", "a,0,x\nb,1\n", "line 2: two fields"),
+        ("m.csv", "a,zero,x\n", "line 1: zero is no index"),
+        ("m.csv", "a,0,x\nb,0,y\n", "line 2: class 0 has another name further up"),
+        ("m.csv", "a,0,x\nb,2,y\n", "class 2 is not between 0 and 1"),
+        ("m.json", '{"1": "x", "2": "y"}', "class 2 is not between 0 and 1"),
+        ("m.json", '{"a": "x", "b": "y"}', "x is no number, and the class names are unknown"),
         ("m.csv", "a,0\na,1\n", "line 2: a has another class"),
         ("m.csv", "folder,class\n", "no folder"),
         ("m.csv", 'a,"0\n', "line 1"),

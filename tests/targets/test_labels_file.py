@@ -72,6 +72,24 @@ def test_the_same_label_twice_is_no_error(root):
     assert labels(root, "path,label\na.png,0\na.png,0\n", n_outputs=2).indices_N[0] == 0
 
 
+def test_numbers_are_counted_from_where_it_was_said(root):
+    text = "path,label\na.png,1\nb/c.png,2\nd.png,1\n"
+    read = labels(root, text, n_outputs=2, offset=1)
+    assert (list(read.indices_N), read.known_by) == ([0, 1, 0], "number")
+    assert read.source == "labels file x.csv, counted from 1"
+    # Names that are numbers do not count then: label 1 is the third output, after a background.
+    assert list(labels(root, text, classes=["1", "2", "3", "4"], offset=-1).indices_N) == [2, 3, 2]
+
+
+def test_all_labels_that_are_no_class_are_counted_and_the_offset_is_named(root):
+    text = "path,label\na.png,1\nb/c.png,4\nd.png,4\n"
+    with pytest.raises(TargetError, match=r"line 3: class 4 .*, and 1 more such labels") as caught:
+        labels(root, text, n_outputs=4)
+    assert caught.value.hint.endswith("Give --label-offset 1 if the first class is 1.")
+    with pytest.raises(TargetError, match="class 4 is not between 5 and 8"):
+        labels(root, text.replace(",1", ",8"), n_outputs=4, offset=5)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
