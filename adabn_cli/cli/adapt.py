@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adabn_cli.cli import consoles, options, values
+from adabn_cli.cli import consoles, label_options, options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
 from adabn_cli.errors import UsageError
@@ -60,7 +60,9 @@ def adapt(
     interpolation: options.Interpolation = None,
     fast_decode: options.FastDecode = False,
     labels: options.LabelsFrom = "auto",
-    class_map: options.ClassMap = None,
+    class_map: label_options.ClassMap = None,
+    label_offset: label_options.LabelOffset = None,
+    class_order: label_options.ClassOrder = None,
     task: options.TaskName = "auto",
     masks: options.MasksFrom = None,
     held_out: Annotated[
@@ -245,6 +247,8 @@ def adapt(
             kind=target_format,
             stride=stride,
             value_range=values.value_range(value_range),
+            label_offset=label_offset,
+            class_order=values.class_order(class_order),
             task=task,
             masks=masks,
         ),

@@ -163,17 +163,6 @@ LabelsFrom = Annotated[
         help="Labels for scoring only: folder names, none, or a CSV of path,label.",
     ),
 ]
-ClassMap = Annotated[
-    Path | None,
-    typer.Option(
-        "--class-map",
-        metavar="FILE",
-        envvar="ADABN_CLASS_MAP",
-        rich_help_panel=_DATA,
-        help="Class names in the order of the outputs (.txt, .json), or folder to class "
-        "(.json, .csv).",
-    ),
-]
 TaskName = Annotated[
     str,
     typer.Option(

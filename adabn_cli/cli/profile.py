@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adabn_cli.cli import options, values
+from adabn_cli.cli import label_options, options, values
 from adabn_cli.cli.consoles import show, write, write_json
 from adabn_cli.cli.progress import shown_progress
 
@@ -50,7 +50,9 @@ def profile(
     interpolation: options.Interpolation = None,
     fast_decode: options.FastDecode = False,
     labels: options.LabelsFrom = "auto",
-    class_map: options.ClassMap = None,
+    class_map: label_options.ClassMap = None,
+    label_offset: label_options.LabelOffset = None,
+    class_order: label_options.ClassOrder = None,
     batch_size: options.BatchSize = 32,
     workers: options.Workers = None,
     max_images: options.MaxImages = 256,
@@ -86,6 +88,8 @@ def profile(
             *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
             stride=stride,
             value_range=values.value_range(value_range),
+            label_offset=label_offset,
+            class_order=values.class_order(class_order),
         ),
         out=out,
         force=force,

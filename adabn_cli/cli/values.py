@@ -6,12 +6,13 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from adabn_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from adabn_cli.ranks import Shard
+    from adabn_cli.targets.class_names import Order
     from adabn_cli.targets.source import Location
     from adabn_cli.workflows.preprocessing import PreprocessingOptions
 
@@ -151,6 +152,16 @@ def prior(text: str | None) -> float | Literal["auto"] | None:
 def layers(text: str | None) -> tuple[str, ...]:
     """The globs in "layer1.*,!layer1.0.bn1"."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def class_order(text: str | None) -> Order | None:
+    """How folders that are classes by their order are sorted."""
+    if text not in (None, "natural", "text"):
+        raise UsageError(
+            f"--class-order {text} is unknown.",
+            hint="Give natural (2 before 10) or text (10 before 2).",
+        )
+    return cast("Order | None", text)
 
 
 def run_folder(out: Path | None, resume: Path | None) -> Path | None:

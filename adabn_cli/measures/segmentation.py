@@ -98,6 +98,33 @@ def confusion(logits_nKHW: Tensor, masks_nHW: Tensor, *, ignored: int = IGNORED)
     return Confusion(counts_KP[:, :K].copy(), counts_KP[:, K].copy())
 
 
+def classes_of_areas(
+    outputs: Tensor, masks_nHW: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of every class that a mask shows: the class, and which one most of its pixels are taken for.
+
+    The latter is -1 where most have no finite logits.
+    """
+    labels: list[int] = []
+    predicted: list[int] = []
+    for logits_KHW, mask_HW in zip(outputs, masks_nHW, strict=True):
+        held = confusion(_fitted(logits_KHW[None], mask_HW), mask_HW[None])
+        for label in np.flatnonzero(held.labelled_K):
+            most = int(held.counts_KK[label].argmax())
+            finite = held.counts_KK[label, most] > held.unpredicted_K[label]
+            labels.append(int(label))
+            predicted.append(most if finite else -1)
+    return np.array(labels, np.int64), np.array(predicted, np.int64)
+
+
+def _fitted(logits_1KHW: Tensor, mask_HW: Tensor) -> Tensor:
+    """Maps of the size of a mask."""
+    fitted = logits_1KHW.detach().float()
+    if fitted.shape[2:] == mask_HW.shape:
+        return fitted
+    return interpolate(fitted, size=mask_HW.shape, mode="bilinear")
+
+
 def entropy_maps(logits_nKHW: Tensor) -> Tensor:
     """The entropy of every pixel's probabilities in nats, [n, H, W]; NaN where not finite."""
     log_p_nKHW = torch.log_softmax(_two_sided(logits_nKHW.detach()).double(), dim=1)
@@ -243,10 +270,7 @@ def _read_maps(logits_nKHW: Tensor, masks_nHW: Tensor | None) -> _ReadMaps:
         held = Confusion.empty(K)
         if masks_nHW is not None:
             mask_HW = masks_nHW[place]
-            fitted = logits_KHW[None].float()
-            if fitted.shape[2:] != mask_HW.shape:
-                fitted = interpolate(fitted, size=mask_HW.shape, mode="bilinear")
-            held = confusion(fitted, mask_HW[None])
+            held = confusion(_fitted(logits_KHW[None], mask_HW), mask_HW[None])
         rows.append(
             (p_KHW.amax(0)[known_HW].mean(), entropy_HW[known_HW].mean(), held, predicted_K)
         )

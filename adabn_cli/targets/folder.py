@@ -98,12 +98,16 @@ class Target:
     def spread(self, most: int) -> Tensor:
         """At most that many pictures, evenly spread over all of them, as one batch."""
         chosen = torch.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures)))
-        rows, own = chosen.round().long(), self.pixels_NHWC
+        return next(iter(self.some(chosen.round().long(), most)))
+
+    def some(self, rows: Tensor, batch_size: int = 16) -> Batches:
+        """The pictures of these numbers, wherever they were decoded; all ranks ask for the same."""
+        own = self.pixels_NHWC
         if isinstance(own, OwnBatches):
             pixels = spread_rows(own, rows, self.request.ranks)
         else:
             pixels = own[rows]
-        return next(iter(PictureBatches(pixels, self.request.preprocessing, most)))
+        return PictureBatches(pixels, self.request.preprocessing, batch_size)
 
     @property
     def first_batch(self) -> int:

@@ -43,7 +43,12 @@ from adabn_cli.workflows.recording import (
 from adabn_cli.workflows.resume import kept_while_running, require_resumable
 from adabn_cli.workflows.run_folder import name_run, require_free, written_whole
 from adabn_cli.workflows.sample_size import Search
-from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
+from adabn_cli.workflows.scored_pictures import (
+    PicturesRequest,
+    ScoredPictures,
+    open_pictures,
+    require_used,
+)
 from adabn_cli.workflows.scoring import score
 
 # Enough for the first site's mean and variance; a first batch would be of a single class. 64 would
@@ -115,6 +120,11 @@ def carry_out(job: Job) -> Adapted:
             head=job.pictures.head,
         )
         after = _score_held_out(job, held_out)
+        pictures, doubts = job.pictures.believed()
+        if held_out is not None:
+            held_out, more = held_out.believed()
+            doubts = (*doubts, *more)
+        job = replace(job, pictures=pictures, warnings=(*job.warnings, *doubts))
         part = held_out_part(held_out, before, after) if held_out else None
         return Adapted(_write(job, outcome, part), job.folder)
 
@@ -187,6 +197,8 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
             pictures = open_pictures(
                 request.target, opened.model, preprocessing, request.pictures, progress
             )
+    if request.held_out is None and request.source is None:  # Theirs are opened later, or were.
+        require_used(request.pictures, pictures)
     installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
@@ -223,9 +235,12 @@ def _open_held_out(job: Job) -> ScoredPictures | None:
     labels = request.labels if request.labels in ("auto", "none") else "auto"
     request = replace(request, labels=labels, masks=None, kind=None, ranks=ALONE)
     with job.stages.stage("held out") as progress:
-        return open_pictures(
+        held_out = open_pictures(
             job.request.held_out, job.opened.model, job.preprocessing, request, progress
         )
+    if job.request.source is None:
+        require_used(request, job.pictures, held_out)
+    return held_out
 
 
 def _score_held_out(job: Job, held_out: ScoredPictures | None) -> Scores:

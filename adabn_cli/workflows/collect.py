@@ -35,7 +35,12 @@ from adabn_cli.workflows.preprocessing import (
     resolve_preprocessing,
 )
 from adabn_cli.workflows.run_folder import write_file_whole
-from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
+from adabn_cli.workflows.scored_pictures import (
+    PicturesRequest,
+    ScoredPictures,
+    open_pictures,
+    require_used,
+)
 from adabn_cli.workflows.sections import scores_part
 
 
@@ -70,6 +75,7 @@ def collect(
     with stages.stage("read") as progress:
         asked = replace(request.pictures, shard=request.shard)
         pictures = open_pictures(request.target, opened.model, preprocessing, asked, progress)
+    require_used(asked, pictures)
     if pictures.truth is not None:
         raise UsageError(
             f"Outputs for {pictures.truth.head.task} are scored in one process.",

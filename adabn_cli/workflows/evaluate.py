@@ -18,7 +18,7 @@ from adabn_cli.workflows.preprocessing import (
     resolve_preprocessing,
 )
 from adabn_cli.workflows.recording import model_part, target_part
-from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures, require_used
 from adabn_cli.workflows.scoring import score
 from adabn_cli.workflows.sections import class_accuracies, scores_part
 from adabn_cli.workflows.task_sections import scored_task_part
@@ -52,6 +52,7 @@ def evaluate(
         pictures = open_pictures(
             request.data, opened.model, preprocessing, request.pictures, progress
         )
+    require_used(request.pictures, pictures)
     if pictures.labelled_by is None:
         raise CannotTellError(
             "There are no labels to score against.",

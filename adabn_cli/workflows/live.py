@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from adabn_cli.model import entries_of
 from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
 from adabn_cli.workflows.known_profile import profile_part
+from adabn_cli.workflows.label_check import Doubt, label_doubt
 from adabn_cli.workflows.outcome import Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.profile import profile_of
 from adabn_cli.workflows.recording import (
@@ -33,6 +35,7 @@ from adabn_cli.workflows.scored_pictures import count_classes, first_outputs
 from adabn_cli.workflows.truth import Truth, live_truth, task_of
 
 _IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
+_OFFSET = "label_offset="
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
@@ -50,6 +53,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     output: str | None = None,
     classes: Sequence[str] | None = None,
     task: str = "auto",
+    label_offset: int | None = None,
     verify: bool = False,
     on_harm: Literal["keep", "warn"] = "warn",
 ) -> Record:
@@ -59,6 +63,9 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     DataLoader gives them, or dicts. They are read once and held, so a shuffling loader will do.
     Labels [n] (class indices, negative where unknown) are only for the record. By `task`, or by the
     outputs, they are masks [n, H, W] (255 where unknown) or numbers [n, D] (NaN where unknown).
+    `label_offset` is the first class's number: 1 where labels count from 1. Without it they count
+    from 0, and labels that the model contradicts clearly raise TargetError, or are not scored where
+    only the adapted model shows it.
     `profile` is what the function of that name gave for the source images, or `read_profile`.
 
     The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
@@ -77,8 +84,11 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     outputs = first_outputs(wrapped, held[0][:1])
     found = task_of(outputs, task)
     truth = live_truth(found, outputs, _truths(given, found, task)) if found else None
-    labels_N = _class_indices(given, held) if found is None else None
+    labels_N = _counted(_class_indices(given, held) if found is None else None, label_offset)
     _check_classes(count_classes(outputs), labels_N, classes)
+    check = _Check(wrapped, held, None if label_offset is not None else labels_N)
+    if doubt := check.doubt():
+        raise doubt.error("the labels that came with the batches", _OFFSET)
     images_held = sum(map(len, held))
     adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum)
     installer = Installer(wrapped, adaptation, images_held, profile)
@@ -109,6 +119,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         outcome = adapt_and_measure(
             installer, held, engine, verify=verify, stages=stages, head=head
         )
+        if doubt := check.doubt():
+            subject = _unscored(subject, doubt)
         record = record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
         if on_harm == "keep" and record.verdict.outcome == "harm":
             wrapped.load_state(entries_of(wrapped, installer.original))
@@ -123,6 +135,7 @@ def profile(
     images: Iterable[Any],
     *,
     output: str | None = None,
+    label_offset: int | None = None,
 ) -> Profile:
     """What every site of the model shows on source images, to adapt against later.
 
@@ -134,9 +147,62 @@ def profile(
     held, given = _held(images)
     outputs = first_outputs(wrapped, held[0][:1])
     labels_N = _class_indices(given, held) if task_of(outputs, "auto") is None else None
+    labels_N = _counted(labels_N, label_offset)
     _check_classes(count_classes(outputs), labels_N, None)
+    if doubt := _Check(wrapped, held, None if label_offset is not None else labels_N).doubt():
+        raise doubt.error("the labels that came with the batches", _OFFSET)
     found, _ = profile_of(wrapped, held, labels_N, Stages())
     return found
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Labels that are held against what the model says, as it then is; None where they are not."""
+
+    model: EagerModel
+    held: Sequence[Tensor]
+    labels_N: NDArray[np.int64] | None
+
+    def doubt(self) -> Doubt | None:
+        """What the model says against where the labels count from."""
+        if self.labels_N is None:
+            return None
+        classes = count_classes(first_outputs(self.model, self.held[0][:1]))
+        return label_doubt(self.model, self.labels_N, classes or 0, self._some)
+
+    def _some(self, rows: Tensor) -> Iterator[Tensor]:
+        start = 0
+        for images in self.held:
+            own = rows[(rows >= start) & (rows < start + len(images))] - start
+            if len(own):
+                yield images[own.to(images.device)]
+            start += len(images)
+
+
+def _unscored(subject: Subject, doubt: Doubt) -> Subject:
+    """The subject without labels that the adapted model contradicts, and a warning."""
+    target = subject.target.model_copy(update={"labels": None, "labeled_images": 0})
+    sentence = f"{doubt.sentence}. They are not scored. {doubt.hint(_OFFSET)}"
+    warnings = (*subject.warnings, sentence)
+    return replace(subject, target=target, labels_N=None, warnings=warnings)
+
+
+def _counted(labels_N: NDArray[np.int64] | None, offset: int | None) -> NDArray[np.int64] | None:
+    """Class indices from labels that count from `offset`; what is negative stays unknown."""
+    if offset is not None and labels_N is None:
+        raise UsageError(
+            "label_offset is for class indices, and the batches bring none.",
+            hint="Leave out label_offset, or give labels [n] with every batch.",
+        )
+    if not offset or labels_N is None:
+        return labels_N
+    known_N = labels_N >= 0
+    if known_N.any() and labels_N[known_N].min() < offset:
+        raise UsageError(
+            f"A label is {labels_N[known_N].min()}, below label_offset={offset}.",
+            hint="Give the number of the first class; -1 where a label is unknown.",
+        )
+    return np.where(known_N, labels_N - offset, -1)
 
 
 def _check_classes(
@@ -152,8 +218,9 @@ def _check_classes(
         )
     if labels_N is not None and labels_N.max() >= outputs:
         raise UsageError(
-            f"A label is {labels_N.max()}, and the model has {outputs} outputs.",
-            hint="Labels are class indices from 0; -1 where unknown.",
+            f"A label is {labels_N.max()}, counted from 0, and the model has {outputs} outputs.",
+            hint="Labels are class indices from 0; -1 where unknown. Where they count from 1, give "
+            "label_offset=1.",
         )
 
 

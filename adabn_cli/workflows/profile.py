@@ -33,7 +33,7 @@ from adabn_cli.workflows.preprocessing import (
 )
 from adabn_cli.workflows.recording import model_part, target_part
 from adabn_cli.workflows.run_folder import write_file_whole
-from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures, require_used
 from adabn_cli.workflows.sections import scores_part
 
 #: Where `adapt` looks for a profile that it was not told of, beside the model.
@@ -93,6 +93,7 @@ def profile(
         pictures = open_pictures(
             request.source, opened.model, preprocessing, request.pictures, progress
         )
+    require_used(request.pictures, pictures)
     found, scores = profile_of(opened.model, pictures.target.batches(), pictures.labels_N, stages)
     content = found.as_bytes()
     write_file_whole(out, content)

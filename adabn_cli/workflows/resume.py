@@ -88,6 +88,8 @@ def _depends_on(job: Job) -> dict[str, str]:
         "--batch-size": request.pictures.batch_size,
         "--device": job.opened.model.device,
         "--labels": [request.pictures.labels, request.pictures.class_map, request.pictures.masks],
+        "--label-offset": request.pictures.label_offset,
+        "--class-order": request.pictures.class_order,
         "--task": request.pictures.task,
         "--eval": request.held_out,
         "--verify": request.verify,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.outputs import Outputs
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
+from adabn_cli.targets.class_names import Order
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
-from adabn_cli.workflows.truth import Truth, read_truth, task_of
+from adabn_cli.workflows.label_check import Doubt, in_order, label_doubt, mask_doubt
+from adabn_cli.workflows.truth import Truth, TruthRequest, read_truth, task_of
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,23 @@ class PicturesRequest:
     shard: Shard = WHOLE
     task: str = "auto"
     masks: Path | None = None
+    label_offset: int | None = None
+    class_order: Order | None = None
 
 
 @dataclass(frozen=True)
 class ScoredPictures:
-    """Decoded pictures and their labels, for `model`; a `truth` where it gives no classes."""
+    """Decoded pictures and their labels, for `model`; a `truth` where it gives no classes.
+
+    `n_outputs` are its classes, where they are known.
+    """
 
     model: Model
     target: Target
     labels: Labels
     truth: Truth | None = None
+    n_outputs: int = 0
+    offset: int | None = None
 
     @property
     def images(self) -> int:
@@ -90,6 +100,36 @@ class ScoredPictures:
     def labeled_images(self) -> int:
         """How many of the pictures have a label, a mask or numbers."""
         return self.truth.images if self.truth else int((self.labels.indices_N >= 0).sum())
+
+    def doubt(self) -> Doubt | None:
+        """What the model, as it is now, says against where the labels count from.
+
+        None where that was said with --label-offset.
+        """
+        if self.offset is not None:
+            return None
+        if self.truth is not None:
+            masks, some = self.truth.masks, partial(self.target.some, batch_size=4)
+            return mask_doubt(self.model, masks, self.n_outputs, some) if masks else None
+        if self.labels.known_by != "number":
+            return None
+        labels_N = self.labels.indices_N
+        return label_doubt(self.model, labels_N, self.n_outputs, self.target.some)
+
+    def believed(self) -> tuple[ScoredPictures, tuple[str, ...]]:
+        """These without labels that the model, as it is now, contradicts, and a sentence on it.
+
+        For a model that was adapted: the source model may not have shown it. Masks have been
+        counted by then, so that it can only be told.
+        """
+        doubt = self.doubt()
+        if doubt is None:
+            return self, ()
+        told = "Figures are of masks as they are" if self.truth else "They are not scored"
+        sentence = f"{doubt.sentence}. {told}. {doubt.hint()}"
+        if self.truth is not None:
+            return self, (sentence,)
+        return replace(self, labels=self.labels.unlabelled()), (sentence,)
 
 
 def open_pictures(
@@ -139,12 +179,40 @@ def open_pictures(
             count_classes(outputs),
             request.class_map,
             target.source,
+            request.label_offset,
+            request.class_order,
         ),
     )
-    truth = (
-        read_truth(task, target, model, outputs, request.labels, request.masks) if task else None
-    )
-    return ScoredPictures(model, target, labels, truth)
+    labels = in_order(model, labels, str(place), target.some)
+    truth = None
+    if task is not None:
+        asked = TruthRequest(task, request.labels, request.masks, request.label_offset)
+        truth = read_truth(asked, target, model, outputs)
+    classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else 0
+    opened = ScoredPictures(model, target, labels, truth, max(classes, 2), request.label_offset)
+    if doubt := opened.doubt():
+        raise doubt.error(f"{place}: {opened.labelled_by}")
+    return opened
+
+
+def require_used(request: PicturesRequest, *opened: ScoredPictures) -> None:
+    """Raises UsageError for an option that says how labels are read, where none are read so."""
+    known = {pictures.labels.known_by for pictures in opened}
+    masked = any(pictures.truth and pictures.truth.source for pictures in opened)
+    found = "; ".join(f"labels: {one.labelled_by or 'none'}" for one in opened)
+    if request.label_offset is not None and "number" not in known and not masked:
+        raise UsageError(
+            "--label-offset is for labels that are numbers, and no picture has such a one.",
+            where=found,
+            hint="Leave out --label-offset.",
+        )
+    if request.class_order is not None and "order" not in known:
+        raise UsageError(
+            "--class-order is for folders that are classes by their order alone, one for each "
+            "output; these are not.",
+            where=found,
+            hint="Leave out --class-order.",
+        )
 
 
 def first_outputs(model: Model, first: Tensor) -> Outputs:

@@ -34,11 +34,22 @@ AskedTask = Literal[
 ]
 
 
+@dataclass(frozen=True)
+class TruthRequest:
+    """What outputs of a task are held against; see the options of those names."""
+
+    task: Task
+    labels: str
+    masks: Path | None
+    label_offset: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
     """A head, where its truth comes from (None without any), and how many images have some.
 
-    `names` are those of classes, labels or numbers by index, where they are known.
+    `names` are those of classes, labels or numbers by index, where they are known. `masks` are
+    there where nobody said from where their classes count.
     """
 
     head: Head
@@ -46,6 +57,7 @@ class Truth:
     images: int = 0
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    masks: ReadMasks | None = None
 
 
 def task_of(outputs: Outputs, asked: str) -> Task | None:
@@ -76,14 +88,13 @@ def empty_head(task: Task) -> Head:
     return heads[task]()
 
 
-def read_truth(
-    task: Task, target: Target, model: Model, outputs: Outputs, labels: str, masks: Path | None
-) -> Truth:
+def read_truth(asked: TruthRequest, target: Target, model: Model, outputs: Outputs) -> Truth:
     """The head for a target's pictures, with masks or a table of numbers where they were given.
 
     `outputs` are those of one picture. Raises TargetError where the truth does not fit the pictures
     or the outputs, ModelError where the outputs are not of the task's kind.
     """
+    task, labels, masks = asked.task, asked.labels, asked.masks
     head = empty_head(task)
     head(0, outputs)
     if masks is not None and task != "segmentation":
@@ -91,7 +102,7 @@ def read_truth(
             f"--masks are for maps; this is {task}.", hint="Leave out --masks, or --task."
         )
     if task == "segmentation" and masks is not None:
-        return _masked(target, model, outputs, masks)
+        return _masked(target, model, outputs, masks, asked.label_offset)
     if task in ("multi-label", "regression") and labels not in ("auto", "none"):
         table = _table(task, target, labels)
         return _with_table(task, table, model, outputs, Path(labels))
@@ -105,40 +116,54 @@ def read_truth(
     return Truth(head.fresh(), names=names, notes=(f"Unlabeled: {hint[task]}.",))
 
 
-def _masked(target: Target, model: Model, outputs: Outputs, folder: Path) -> Truth:
+def _masked(
+    target: Target, model: Model, outputs: Outputs, folder: Path, offset: int | None
+) -> Truth:
     request = target.request
     found = read_masks(
         folder, target.pictures, target.sizes, request.preprocessing, request.keeping
     )
     classes = outputs.shape[1] if isinstance(outputs, Tensor) else 0
-    values = found.values - {IGNORED}
+    values, first = found.values - {IGNORED}, offset or 0
     # 255 for what is to be found, 0 for all else: the usual mask of two classes.
-    foreground = IGNORED in found.values and values <= {0} and max(classes, 2) == 2
-    if values and max(values) >= max(classes, 2):
+    foreground = IGNORED in found.values and values <= {0} and max(classes, 2) == 2 and not first
+    if values and max(values) - first >= max(classes, 2):
+        from_one = offset is None and max(values) == max(classes, 2)
         raise TargetError(
             f"The masks hold class {max(values)}, and the model has {max(classes, 2)} classes.",
             where=str(folder),
-            hint="Class indices start at 0; 255 is unknown. Write the masks with the model's.",
+            hint="Give --label-offset 1 if the first class is 1: what is below counts for nothing."
+            if from_one
+            else f"Class indices start at {first}; 255 is unknown. Write the masks with the "
+            "model's.",
         )
     notes = [*found.notes]
+    if below := sorted(value for value in values if value < first):
+        notes.append(f"the masks hold {first_few(map(str, below))}, below the first class, "
+                     f"{first}: this counts for nothing")  # fmt: skip
     if foreground:
         notes.append("the masks hold 0 and 255 alone: 255 is taken for class 1")
     names = tuple(model.classes) if model.classes and len(model.classes) == classes else None
     return Truth(
-        Maps(_masks_by_batch(found, request.batch_size, foreground=foreground)),
-        f"masks from {folder.name}",
+        Maps(_masks_by_batch(found, request.batch_size, first, foreground=foreground)),
+        f"masks from {folder.name}" + (f", counted from {first}" if first else ""),
         sum(found.found_N),
         names,
         tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
+        found if offset is None and not foreground else None,
     )
 
 
-def _masks_by_batch(found: ReadMasks, batch_size: int, *, foreground: bool) -> Masks:
+def _masks_by_batch(found: ReadMasks, batch_size: int, first: int, *, foreground: bool) -> Masks:
+    # The class of every value that a pixel of a mask has.
+    class_V = torch.arange(256) - first
+    class_V[(class_V < 0) | (torch.arange(256) == IGNORED)] = IGNORED
+
     def masks(index: int) -> Tensor:
         rows = slice(index * batch_size, (index + 1) * batch_size)
         masks_nHW = found.pixels_NHWC[rows][..., 0]
         if not foreground:
-            return masks_nHW
+            return class_V[masks_nHW.long()].to(torch.uint8) if first else masks_nHW
         known_n = torch.tensor(found.found_N[rows])
         return masks_nHW.clamp(max=1).where(known_n[:, None, None], masks_nHW)
 

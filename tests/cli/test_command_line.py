@@ -15,7 +15,8 @@ _MODEL = "--arch --arch-args --weights --trust-pickle --debug"
 _SCORED = (
     f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct --interpolation "
     "--fast-decode "
-    "--labels --class-map --batch-size --workers --max-images --max-bad --stride --value-range "
+    "--labels --class-map --label-offset --class-order --batch-size --workers --max-images "
+    "--max-bad --stride --value-range "
     "--seed --json --quiet"
 )
 _OPTIONS = {
