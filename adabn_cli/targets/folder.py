@@ -100,14 +100,18 @@ class Target:
         chosen = torch.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures)))
         return next(iter(self.some(chosen.round().long(), most)))
 
-    def some(self, rows: Tensor, batch_size: int = 16) -> Batches:
-        """The pictures of these numbers, wherever they were decoded; all ranks ask for the same."""
+    def some(self, rows: Tensor, batch_size: int = 16) -> Iterator[Tensor]:
+        """Batches of the pictures of these numbers, wherever they were decoded.
+
+        All ranks ask for the same.
+        """
         own = self.pixels_NHWC
-        if isinstance(own, OwnBatches):
-            pixels = spread_rows(own, rows, self.request.ranks)
-        else:
-            pixels = own[rows]
-        return PictureBatches(pixels, self.request.preprocessing, batch_size)
+        for part in rows.split(batch_size):
+            if isinstance(own, OwnBatches):
+                pixels = spread_rows(own, part, self.request.ranks)
+            else:
+                pixels = own[part]
+            yield from PictureBatches(pixels, self.request.preprocessing, batch_size)
 
     @property
     def first_batch(self) -> int:

@@ -56,7 +56,7 @@ def test_a_weak_model_of_right_labels_is_not_doubted():
         assert not far_better(near_M.clip(0, 9), labels_M, labels_M - 1)
 
 
-@pytest.mark.parametrize("n", [0, 1, 9, 10])
+@pytest.mark.parametrize("n", [0, 1, 9])
 def test_a_few_pictures_do_not_tell(n):
     labels_M = np.arange(n) % 3 + 1
     assert not far_better(labels_M - 1, labels_M, labels_M - 1)
