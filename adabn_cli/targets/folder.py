@@ -106,7 +106,7 @@ class Target:
         All ranks ask for the same.
         """
         own = self.pixels_NHWC
-        for part in rows.split(batch_size):
+        for part in torch.split(rows, batch_size):
             if isinstance(own, OwnBatches):
                 pixels = spread_rows(own, part, self.request.ranks)
             else:
