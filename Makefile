@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests' nets are small: on busy cores two threads wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# All tests but the slow and the GPU ones, on two processes.
+SUITE := -n 2 --dist loadfile -m "not slow and not gpu"
 
-.PHONY: help demo test test-slow test-gpu check format lint types bench bench-gpu bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
+.PHONY: help demo test test-oldest test-newest test-slow test-gpu check format lint types bench bench-gpu bench-graphs bench-normalizers bench-shifts sample-data architecture-index clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -24,7 +26,20 @@ demo: $(VENV)/installed ## Adapt the sample model to the sample pictures
 	$(BIN)/adabn demo
 
 test: $(VENV)/installed ## Run the tests, but for the slow and the GPU ones
-	$(PYTEST) -n 2 --dist loadfile -m "not slow and not gpu"
+	$(PYTEST) $(SUITE)
+
+# Environments of their own, with torch's ordinary wheels: some GB each.
+$(VENV)-%/installed: pyproject.toml constraints-%.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints-$*.txt --editable ".[test]"
+	$(VENV)-$*/bin/python -m pip install --quiet --no-deps --constraint constraints-$*.txt ccexam
+	@touch $@
+
+test-oldest: $(VENV)-oldest/installed ## Run them with the oldest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(SUITE)
+
+test-newest: $(VENV)-newest/installed ## Run them with the newest versions
+	OMP_NUM_THREADS=1 $(VENV)-newest/bin/python -m pytest $(SUITE)
 
 test-slow: $(VENV)/installed ## Run the slow tests
 	$(PYTEST) -m slow
@@ -75,4 +90,4 @@ architecture-index: $(VENV)/installed ## Build the index of architectures again 
 	$(BIN)/python scripts/build_architecture_index.py
 
 clean: ## Remove the virtual environment and the caches
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

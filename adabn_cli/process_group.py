@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -37,7 +39,8 @@ class ProcessGroup:
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.set_device(self.device)
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+        with _stdout_closed():
+            dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
         self.index, self.size = dist.get_rank(), dist.get_world_size()
 
     def gather(self, item: _Item) -> list[_Item]:
@@ -82,6 +85,19 @@ class ProcessGroup:
 
         # What was packed by the same program in another process of this job, and by nobody else.
         return torch.load(io.BytesIO(content), map_location=here, weights_only=False)
+
+
+@contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """gloo of torch 2.10 prints to stdout, past Python, that the processes are connected."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _packed(item: object) -> bytes:

@@ -233,6 +233,7 @@ def _zeros_as(hollow: Tensor) -> Tensor:
 
 _FILLS = {
     *(Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_),
+    *(Tensor.erfinv_, Tensor.clamp_),  # Of trunc_normal_.
     *(nn.init.normal_, nn.init.uniform_, nn.init.constant_, nn.init.kaiming_uniform_),
 }
 
