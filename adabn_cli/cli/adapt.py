@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adabn_cli.cli import consoles, label_options, options, values
+from adabn_cli.cli import consoles, data_options, label_options, options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
 from adabn_cli.errors import UsageError
@@ -63,6 +63,9 @@ def adapt(
     class_map: label_options.ClassMap = None,
     label_offset: label_options.LabelOffset = None,
     class_order: label_options.ClassOrder = None,
+    path_column: data_options.PathColumn = None,
+    label_column: data_options.LabelColumn = None,
+    path_suffix: data_options.PathSuffix = None,
     task: options.TaskName = "auto",
     masks: options.MasksFrom = None,
     held_out: Annotated[
@@ -91,6 +94,7 @@ def adapt(
     max_bad: options.MaxBad = "5%",
     stride: options.Stride = 1,
     value_range: options.ValueRange = None,
+    max_pixels: data_options.MaxPixels = None,
     seed: options.Seed = 0,
     engine: Annotated[
         str,
@@ -249,6 +253,8 @@ def adapt(
             value_range=values.value_range(value_range),
             label_offset=label_offset,
             class_order=values.class_order(class_order),
+            columns=values.columns(path_column, label_column, path_suffix),
+            max_pixels=values.pixels(max_pixels),
             task=task,
             masks=masks,
         ),

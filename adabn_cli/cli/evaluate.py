@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adabn_cli.cli import label_options, options, values
+from adabn_cli.cli import data_options, label_options, options, values
 from adabn_cli.cli.consoles import show, write, write_json
 from adabn_cli.cli.progress import shown_progress
 
@@ -43,6 +43,9 @@ def evaluate(
     class_map: label_options.ClassMap = None,
     label_offset: label_options.LabelOffset = None,
     class_order: label_options.ClassOrder = None,
+    path_column: data_options.PathColumn = None,
+    label_column: data_options.LabelColumn = None,
+    path_suffix: data_options.PathSuffix = None,
     task: options.TaskName = "auto",
     masks: options.MasksFrom = None,
     batch_size: options.BatchSize = 32,
@@ -51,6 +54,7 @@ def evaluate(
     max_bad: options.MaxBad = "5%",
     stride: options.Stride = 1,
     value_range: options.ValueRange = None,
+    max_pixels: data_options.MaxPixels = None,
     seed: options.Seed = 0,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -79,6 +83,8 @@ def evaluate(
             value_range=values.value_range(value_range),
             label_offset=label_offset,
             class_order=values.class_order(class_order),
+            columns=values.columns(path_column, label_column, path_suffix),
+            max_pixels=values.pixels(max_pixels),
             task=task,
             masks=masks,
         ),

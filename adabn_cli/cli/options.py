@@ -160,7 +160,8 @@ LabelsFrom = Annotated[
         metavar="auto|none|FILE",
         envvar="ADABN_LABELS",
         rich_help_panel=_DATA,
-        help="Labels for scoring only: folder names, none, or a CSV of path,label.",
+        help="Labels for scoring only: folder names, none, or a file: a table (.csv, .tsv, "
+        ".parquet) or a list of `path class` (.txt).",
     ),
 ]
 TaskName = Annotated[

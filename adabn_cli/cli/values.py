@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adabn_cli.ranks import Shard
     from adabn_cli.targets.class_names import Order
     from adabn_cli.targets.source import Location
+    from adabn_cli.targets.table import Columns
     from adabn_cli.workflows.preprocessing import PreprocessingOptions
 
 
@@ -132,6 +133,34 @@ def memory(text: str | None) -> int | None:
         )
     power = " kmgt".index(found[2].lower() or " ")
     return int(number * (1000 if found[3].lower() == "b" else 1024) ** power)
+
+
+def pixels(text: str | None) -> int | None:
+    """How many pixels in "200M", "1.5G" or a plain number."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip(), re.IGNORECASE)
+    number = float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ") if found else 0.0
+    if number < 1:
+        raise UsageError(
+            f"--max-pixels {text} is no number of pixels.",
+            hint="Write --max-pixels 200M for 200 million.",
+        )
+    return int(number)
+
+
+def columns(path: str | None, label: str | None, path_suffix: str | None) -> Columns:
+    """What the user said of a table."""
+    from adabn_cli.targets.table import Columns
+
+    for option, name in (("--path-column", path), ("--label-column", label)):
+        if name is not None and not name.strip():
+            raise UsageError(f"{option} names no column.", hint=f"Leave out {option}.")
+    if path_suffix is not None and "." not in path_suffix:
+        raise UsageError(
+            f"--path-suffix {path_suffix} is no suffix.", hint="Write --path-suffix .jpg."
+        )
+    return Columns(path, label, path_suffix or "")
 
 
 def prior(text: str | None) -> float | Literal["auto"] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adabn_cli.cli import options, values
+from adabn_cli.cli import data_options, options, values
 
 if TYPE_CHECKING:
     from adabn_cli.workflows.watch import Event
@@ -101,6 +101,7 @@ def watch(
     interpolation: options.Interpolation = None,
     fast_decode: options.FastDecode = False,
     value_range: options.ValueRange = None,
+    max_pixels: data_options.MaxPixels = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", rich_help_panel="Output", help="Print drift alone.")
     ] = False,
@@ -127,6 +128,7 @@ def watch(
             img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
         ),
         value_range=values.value_range(value_range),
+        max_pixels=values.pixels(max_pixels),
         momentum=momentum,
         every=every,
         interval=interval,

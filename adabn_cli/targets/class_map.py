@@ -16,6 +16,7 @@ from pathlib import Path
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
 from adabn_cli.targets.class_names import is_number
+from adabn_cli.targets.text_file import read_text
 
 _FIELDS = "two fields are needed, folder and class, or three: folder, index and name"
 _HINT = "Write a .txt (a class a line), .json (list or object) or .csv (folder,class)."
@@ -48,19 +49,6 @@ def read_class_map(file: Path) -> ClassMap:
         ) from error
 
 
-def read_text(file: Path) -> str:
-    """The file's text. Raises TargetError where it is missing or no UTF-8."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        reason = error.strerror
-    except UnicodeDecodeError as error:
-        reason = f"byte {error.start} is not UTF-8"
-    raise TargetError(
-        f"The file cannot be read: {reason}.", where=str(file), hint="Check the file."
-    )
-
-
 def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped fields of each row that is not blank.
 
@@ -74,23 +62,6 @@ def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]
                 yield reader.line_num, [field.strip() for field in row]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
-
-
-def csv_table(text: str, delimiter: str = ",") -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, and line number and fields of each row below it.
-
-    Rows raise ValueError, with the line, where they are no CSV or not as wide as the header.
-    """
-    rows = csv_rows(text, delimiter)
-    _, header = next(rows, (0, []))
-    return header, _as_wide(rows, len(header))
-
-
-def _as_wide(rows: Iterator[tuple[int, list[str]]], width: int) -> Iterator[tuple[int, list[str]]]:
-    for line, row in rows:
-        if len(row) != width:
-            raise ValueError(f"line {line}: {len(row)} fields where the header has {width}")
-        yield line, row
 
 
 def _from_text(text: str) -> ClassMap:

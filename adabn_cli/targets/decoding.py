@@ -24,6 +24,7 @@ from adabn_cli.targets.deep_values import (
 )
 from adabn_cli.targets.framing import Pixels, frame, resized_size
 from adabn_cli.targets.picture_formats import picture_formats
+from adabn_cli.targets.picture_size import check_size, too_large
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 2 to 8 are the other seven ways to hold a camera.
 
@@ -56,23 +57,29 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why a picture could not be read, on one line."""
+    """Why a picture could not be read, on one line; its `pixels` if these were too many."""
 
     reason: str
+    pixels: int | None = None
 
 
 def decode(
     opening: Callable[[], BinaryIO],
     preprocessing: Preprocessing,
     value_range: ValueRange | None = None,
+    max_pixels: int | None = None,
 ) -> Decoded | Unreadable:
-    """The picture, upright, as gray or RGB, resized and cropped; or why it cannot be read."""
+    """The picture, upright, as gray or RGB, resized and cropped; or why it cannot be read.
+
+    Of more than `max_pixels` (None: Pillow's limit) it is not; more than Pillow's takes `up_to`.
+    """
     try:
         with opening() as stream:
-            read = _read(stream, preprocessing, value_range)
+            read = _read(stream, preprocessing, value_range, max_pixels)
     except Exception as error:
         # Decoders meet hostile bytes with anything from SyntaxError to ZeroDivisionError.
-        return Unreadable(reason_of(error))
+        large = too_large(error)
+        return Unreadable(reason_of(large or error), large.pixels if large else None)
     try:
         framed_HWC = np.ascontiguousarray(frame(read.pixels_HWC, preprocessing))
     except ValueError as error:
@@ -81,23 +88,27 @@ def decode(
 
 
 def _read(
-    stream: BinaryIO, preprocessing: Preprocessing, value_range: ValueRange | None
+    stream: BinaryIO,
+    preprocessing: Preprocessing,
+    value_range: ValueRange | None,
+    max_pixels: int | None,
 ) -> Decoded:
     """The picture in its own size, or in a fraction of that by `fast_decode`."""
     channels = preprocessing.channels
     if is_dicom(stream):
-        return _of_deep(read_dicom(stream, value_range), channels)
+        return _of_deep(read_dicom(stream, value_range, max_pixels), channels)
     try:
         opened = Image.open(stream, formats=picture_formats())
     except UnidentifiedImageError as error:
         if _starts_as_tiff(stream):  # Of more than 8 bits in each of several channels, for one.
-            return _of_deep(read_tiff(stream, value_range), channels)
+            return _of_deep(read_tiff(stream, value_range, max_pixels), channels)
         empty = stream.seek(0, os.SEEK_END) == 0
         raise ValueError("empty file" if empty else "not a picture in a known format") from error
     with opened as picture:
+        check_size(*picture.size, max_pixels)
         if _is_deep_colour(picture):
             stream.seek(0)
-            return _of_deep(read_tiff(stream, value_range), channels)
+            return _of_deep(read_tiff(stream, value_range, max_pixels), channels)
         steps = []
         # Asked for before loading: Pillow turns a TIFF upright while it loads it.
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):

@@ -6,6 +6,7 @@ DICOM needs pydicom, TIFF files that Pillow does not read need tifffile.
 
 from __future__ import annotations
 
+import math
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adabn_cli.targets.framing import Pixels
+from adabn_cli.targets.picture_size import check_size
 
 #: The values that become black and white.
 ValueRange = tuple[float, float]
 
 _PREAMBLE = 128
-# Pillow decodes no larger picture either; a damaged header may say any size.
-_MOST_VALUES = 3 * 178_956_970
 
 
 def in_8_bits(values: NDArray[Any], value_range: ValueRange | None) -> tuple[Pixels, str]:
@@ -46,7 +46,7 @@ def is_dicom(stream: BinaryIO) -> bool:
 
 
 def read_dicom(
-    stream: BinaryIO, value_range: ValueRange | None
+    stream: BinaryIO, value_range: ValueRange | None, max_pixels: int | None = None
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """The picture, in its modality's units (slope, intercept) and white on black, and the steps."""
     try:
@@ -55,6 +55,7 @@ def read_dicom(
     except ImportError as error:
         raise ValueError('a DICOM file, which takes pip install "adabn[dicom]"') from error
     data = dcmread(stream)
+    check_size(int(data.get("Columns", 0)), int(data.get("Rows", 0)), max_pixels)
     values, steps = data.pixel_array, []
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         values, steps = values[0], ["first frame of several"]
@@ -74,7 +75,7 @@ def read_dicom(
 
 
 def read_tiff(
-    stream: BinaryIO, value_range: ValueRange | None
+    stream: BinaryIO, value_range: ValueRange | None, max_pixels: int | None = None
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """The first page of a TIFF file of one or three channels, and the steps."""
     try:
@@ -82,9 +83,10 @@ def read_tiff(
     except ImportError as error:
         raise ValueError('a TIFF file which takes pip install "adabn[tiff]"') from error
     with tifffile.TiffFile(stream) as file:
-        page, several = file.pages[0], len(file.pages) > 1
-        if page.size > _MOST_VALUES:
-            raise ValueError(f"a TIFF file of {page.size} values")
+        page, several = file.pages.first, len(file.pages) > 1
+        # A damaged header may say any size, and any number of channels.
+        planes = math.ceil(page.samplesperpixel / 4)
+        check_size(page.imagewidth, page.imagelength * planes, max_pixels)
         values = np.squeeze(page.asarray())
     if values.ndim == 3 and values.shape[0] in (3, 4):
         values = np.moveaxis(values, 0, -1)  # A plane for each channel.

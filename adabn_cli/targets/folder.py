@@ -28,6 +28,7 @@ from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.framing import check_preprocessing
 from adabn_cli.targets.intake import Intake
 from adabn_cli.targets.listing import SkippedPicture
+from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.pixel_store import InRows, Keeping, PixelStore, StoredPixels
 from adabn_cli.targets.shared_pictures import (
     OwnBatches,
@@ -37,6 +38,7 @@ from adabn_cli.targets.shared_pictures import (
 )
 from adabn_cli.targets.source import Location, Picture, Source, in_turn, reading_order
 from adabn_cli.targets.sources import read_source
+from adabn_cli.targets.table import BY_HEADER, Columns
 
 # More in flight than workers, so that one slow picture does not leave the others idle.
 _IN_FLIGHT = 4
@@ -50,6 +52,8 @@ class TargetRequest:
     `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
     and at most 8. `kind` of source is told by the path where it is None. Of videos every
     `stride`-th frame is taken. `value_range` is black and white where there are more than 8 bits.
+    `columns` are those of a table. Pictures of more than `max_pixels` are not read; where it is
+    None Pillow's limit holds.
     Of several `ranks` each decodes a part, and of a `shard` nothing but it is read.
     """
 
@@ -64,6 +68,8 @@ class TargetRequest:
     kind: str | None = None
     stride: int = 1
     value_range: ValueRange | None = None
+    columns: Columns = BY_HEADER
+    max_pixels: int | None = None
     ranks: Ranks = ALONE
     shard: Shard = WHOLE
 
@@ -163,7 +169,7 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
     `request.max_bad`; UsageError where the request makes no sense.
     """
     _check(request)
-    source = read_source(request.path, request.kind, request.stride)
+    source = read_source(request.path, request.kind, request.stride, request.columns)
     drawn, subsample = _draw(source.pictures, request)
     ranks, shard = request.ranks, request.shard
     _require_batches(len(drawn), request)
@@ -259,7 +265,7 @@ def _decoding(
     workers = max(1, processors if request.workers is None else request.workers)
     # Set around all threads: warning filters belong to the process. What Pillow warns of is either
     # harmless or fails as well, and is then named with its reason.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), up_to(request.max_pixels):
         warnings.filterwarnings("ignore", module=r"PIL\.")
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
@@ -278,6 +284,7 @@ def _in_order(
     for opening in in_turn(pictures):
         if len(waiting) == in_flight:
             yield waiting.popleft().result()
-        waiting.append(pool.submit(decode, opening, request.preprocessing, request.value_range))
+        asked = (request.preprocessing, request.value_range, request.max_pixels)
+        waiting.append(pool.submit(decode, opening, *asked))
     while waiting:
         yield waiting.popleft().result()

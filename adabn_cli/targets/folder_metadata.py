@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
-from adabn_cli.printable import valid_text
+from adabn_cli.printable import one_line, valid_text
 from adabn_cli.targets import picture_folder
-from adabn_cli.targets.class_map import read_text
-from adabn_cli.targets.listed_paths import Row
+from adabn_cli.targets.listed_paths import Rows, missing_suffix
 from adabn_cli.targets.listing import SkippedPicture
-from adabn_cli.targets.manifest import table_rows
 from adabn_cli.targets.source import Location, Source, source_of
+from adabn_cli.targets.table import BY_HEADER, Columns, Table, labelled_rows, path_column, read_rows
+from adabn_cli.targets.text_file import read_text_or_latin
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 _COLUMN = "file_name"
@@ -27,12 +27,12 @@ _HINT = (
 )
 
 
-def has_metadata(folder: Path) -> bool:
+def has_metadata(folder: Path, columns: Columns = BY_HEADER) -> bool:
     """Whether such a file lies in the folder or a folder in it."""
-    return any(_COLUMN in _first_line(file) for file in _files(folder))
+    return any((columns.path or _COLUMN) in _first_line(file) for file in _files(folder))
 
 
-def read_source(location: Location) -> Source:
+def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
     """The pictures of the folder, with the labels that its metadata gives them.
 
     Raises TargetError, with the line, where that cannot be understood.
@@ -41,28 +41,54 @@ def read_source(location: Location) -> Source:
     found, files = picture_folder.read_source(root), _files(root)
     if not files:
         raise TargetError(f"There is no {' or '.join(NAMES)}.", where=str(root), hint=_HINT)
-    labels: dict[str, str | None] = {}
-    missing = []
-    names = {picture.name for picture in found.pictures}
-    for file in files:
-        prefix = valid_text(file.parent.relative_to(root))
-        for row in _rows(file):
-            name = posixpath.normpath(posixpath.join(prefix, row.path.replace("\\", "/")))
-            if name in labels:
-                raise _unusable(f"{row.place}: {name} has a row further up", file)
-            labels[name] = row.label or None
-            if name not in names:
-                reason = f"no such file or directory ({file.name}, {row.place})"
-                missing.append(SkippedPicture(name, reason))
+    columns = replace(columns, path=columns.path or _COLUMN)
+    read = {file: _rows(file, columns) for file in files}
+    labels, missing = _labels(read, root, {picture.name for picture in found.pictures})
     pictures = [replace(picture, label=labels.get(picture.name)) for picture in found.pictures]
     told = files[0].name
-    return source_of(
+    source = source_of(
         f"{found.kind} with {told}",
         pictures,
         (*found.skipped, *missing),
         found.other_suffixes,
         f"labels in {told}",
     )
+    notes = tuple(note for rows in read.values() for note in rows.notes)
+    return replace(source, one_hot=_one_hot(read), notes=notes)
+
+
+def _labels(
+    read: Mapping[Path, Rows], root: Path, pictures: Set[str]
+) -> tuple[dict[str, str | None], list[SkippedPicture]]:
+    """The label of every picture that has a row, and rows of pictures that are not there."""
+    labels: dict[str, str | None] = {}
+    missing = []
+    for file, found in read.items():
+        prefix = valid_text(file.parent.relative_to(root))
+        for row in found.rows:
+            name = posixpath.normpath(posixpath.join(prefix, row.path.replace("\\", "/")))
+            if name in labels:
+                raise _unusable(f"{row.place}: {name} has a row further up", file)
+            labels[name] = row.label
+            if name in pictures:
+                continue
+            reason = f"no such file or directory ({file.name}, {row.place})"
+            missing.append(SkippedPicture(name, reason))
+            if suffix := missing_suffix(name, pictures.__contains__):
+                raise TargetError(
+                    f"{row.place}: {one_line(name)} is no file, {one_line(name)}{suffix} is.",
+                    where=str(file),
+                    hint=f"Give --path-suffix {suffix}.",
+                )
+    return labels, missing
+
+
+def _one_hot(read: Mapping[Path, Rows]) -> tuple[str, ...]:
+    """The one-hot columns of all files. Raises TargetError where they have different ones."""
+    columns = {rows.one_hot: file for file, rows in read.items()}
+    if len(columns) > 1:
+        raise _unusable("its one-hot columns are not those of the others", [*columns.values()][-1])
+    return next(iter(columns))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -72,33 +98,46 @@ def _files(folder: Path) -> list[Path]:
 
 def _first_line(file: Path) -> str:
     with file.open(encoding="utf-8", errors="replace") as text:
-        return text.readline(1 << 16)
+        return text.readline(1 << 16).replace("\0", "")  # Which UTF-16 has between its letters.
 
 
-def _rows(file: Path) -> Iterator[Row]:
-    text = read_text(file)
+def _rows(file: Path, columns: Columns) -> Rows:
+    text, notes = read_text_or_latin(file)
     try:
         if file.suffix == ".csv":
-            yield from table_rows(text, _COLUMN)
-            return
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                yield _from_json(line, f"line {number}")
+            return replace(read_rows(text, columns), notes=notes)
+        return replace(labelled_rows(_json_table(text, columns), columns), notes=notes)
     except ValueError as error:
         raise _unusable(str(error), file) from error
 
 
-def _from_json(line: str, place: str) -> Row:
+def _json_table(text: str, columns: Columns) -> Table:
+    """The values that are text or numbers in lines of JSON, as text."""
+    lines = enumerate(text.splitlines(), start=1)
+    objects = {f"line {number}": line for number, line in lines if line.strip()}
+    records = {place: _from_json(line, place, columns) for place, line in objects.items()}
+    header = tuple(dict.fromkeys(name for values in records.values() for name in values))
+    path = path_column(header, columns) if records else 0
+    texts = [
+        (place, [_text(values.get(name)) for name in header]) for place, values in records.items()
+    ]
+    return Table(header, path, texts)
+
+
+def _from_json(line: str, place: str, columns: Columns) -> dict[str, object]:
     try:
         values = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{place}: {error}") from error
-    if not isinstance(values, dict) or not isinstance(values.get(_COLUMN), str):
-        raise ValueError(f"{place}: no text called {_COLUMN}")
-    label = values.get("label")
-    # Boxes and captions are metadata too, and no class.
-    known = isinstance(label, str | int) and not isinstance(label, bool)
-    return Row(place, values[_COLUMN], str(label) if known else None)
+    if not isinstance(values, dict) or not isinstance(values.get(str(columns.path)), str):
+        raise ValueError(f"{place}: no text called {columns.path}")
+    return values
+
+
+def _text(value: object) -> str:
+    """Text or a number; boxes and captions are metadata too, and no class."""
+    known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value) if known else ""
 
 
 def _unusable(reason: str, file: Path) -> TargetError:

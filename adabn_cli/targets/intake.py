@@ -14,6 +14,7 @@ from adabn_cli.printable import one_line
 from adabn_cli.ranks import Ranks
 from adabn_cli.targets.decoding import Decoded, Unreadable
 from adabn_cli.targets.listing import SkippedPicture
+from adabn_cli.targets.picture_size import in_millions
 from adabn_cli.targets.pixel_store import PixelStore
 
 
@@ -25,6 +26,7 @@ class Intake:
         self.skipped = list(skipped)
         self.conversions: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
+        self.too_large: list[int] = []
         self._digests: list[bytes] = []
         self._store = store
 
@@ -32,6 +34,8 @@ class Intake:
         """Notes what became of the picture `name`; raises TargetError where the disk is full."""
         if isinstance(result, Unreadable):
             self.skipped.append(SkippedPicture(name, result.reason))
+            if result.pixels is not None:
+                self.too_large.append(result.pixels)
             return
         self._store.append(result.pixels_HWC)
         self.pictures.append(name)
@@ -53,7 +57,10 @@ class Intake:
     def join(self, ranks: Ranks) -> int:
         """Adds what became of the other ranks' pictures; returns how many come before these."""
         parts = ranks.gather(
-            (self.pictures, self.skipped, self.conversions, self.sizes, self._digests)
+            (
+                *(self.pictures, self.skipped, self.conversions, self.sizes, self._digests),
+                self.too_large,
+            )
         )
         before = sum(len(pictures) for pictures, *_ in parts[: ranks.index])
         self.pictures = [name for part in parts for name in part[0]]
@@ -61,6 +68,7 @@ class Intake:
         self.conversions = sum((part[2] for part in parts), Counter())
         self.sizes = [size for part in parts for size in part[3]]
         self._digests = [digest for part in parts for digest in part[4]]
+        self.too_large = [pixels for part in parts for pixels in part[5]]
         return before
 
     @property
@@ -77,7 +85,7 @@ class Intake:
             raise TargetError(
                 f"None of {total} pictures can be read ({first}{more}).",
                 where=where,
-                hint="Give intact pictures; paths in a list are relative to it.",
+                hint=f"{self._larger}Give intact pictures; paths in a list are relative to it.",
             )
         share = isinstance(max_bad, float)
         # Divided, not multiplied: 0.29 * 100 is less than 29.
@@ -86,5 +94,14 @@ class Intake:
                 f"{bad} of {total} pictures cannot be read, more than "
                 f"{f'{max_bad:.1%}' if share else max_bad} ({first}{more}).",
                 where=where,
-                hint=f"Mend or remove them, or allow for them with --max-bad {bad}.",
+                hint=f"{self._larger}Mend or remove them, or allow for them with --max-bad {bad}.",
             )
+
+    @property
+    def _larger(self) -> str:
+        """How those that are too large would be read; empty without any."""
+        if not self.too_large:
+            return ""
+        are = "1 is" if len(self.too_large) == 1 else f"{len(self.too_large)} are"
+        most = in_millions(max(self.too_large))
+        return f"{are} too large, of up to {most} million pixels: give --max-pixels {most}M. "

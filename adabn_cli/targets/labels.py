@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.errors import TargetError
 from adabn_cli.targets.class_folders import find_class_folders
 from adabn_cli.targets.class_names import Classes, Order
 from adabn_cli.targets.folder_labels import Assignment, KnownBy, Wording, assign
 from adabn_cli.targets.known_classes import known_classes
-from adabn_cli.targets.labels_file import read_labels_file
+from adabn_cli.targets.labels_file import read_labels_file, require_whole
+from adabn_cli.targets.one_hot import assign_columns
 from adabn_cli.targets.source import Location, Source
+from adabn_cli.targets.table import BY_HEADER, Columns
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class LabelRequest:
     labels, else folder names), "none", or the path of a CSV file; `classes` are the model's, in the
     order of its `n_outputs` outputs. `source` has all pictures, also those that were not drawn.
     `offset` is the number of the first class and `order` that of the folders, where it was said.
+    `columns` is what was said of those of a table.
     """
 
     root: Location
@@ -39,6 +41,7 @@ class LabelRequest:
     source: Source | None = None
     offset: int | None = None
     order: Order | None = None
+    columns: Columns = BY_HEADER
 
     @property
     def listed(self) -> Mapping[str, str | None]:
@@ -97,18 +100,11 @@ def _from_file(
     pictures: Sequence[str], request: LabelRequest, classes: Classes, notes: tuple[str, ...]
 ) -> Labels:
     file = Path(request.mode)
-    if not file.is_file():
-        raise TargetError(
-            "There is no such file of labels.",
-            where=request.mode,
-            hint="--labels takes auto, none or a CSV file with the header path,label.",
-        )
-    read = read_labels_file(file, pictures, request.listed, classes)
-    names = classes.names.names if classes.names is not None else None
+    read = read_labels_file(file, pictures, request.listed, classes, request.columns)
     counted = f", counted from {classes.offset}" if classes.offset and read.counted else ""
     source = f"labels file {file.name}{counted}"
     known_by: KnownBy = "number" if read.counted else "name"
-    return _labels(read.indices, source, notes + read.notes, names, known_by)
+    return _labels(read.indices, source, notes + read.notes, read.classes, known_by)
 
 
 def _of_source(
@@ -117,7 +113,13 @@ def _of_source(
     """The labels that the source has for its pictures, by the rules of folder names."""
     listed, origin = request.listed, request.source.labels_from if request.source else ""
     texts = sorted({label for label in listed.values() if label is not None})
-    assigned = assign(texts, classes, str(request.root), Wording("label", origin, counted=True))
+    where = str(request.root)
+    columns = request.source.one_hot if request.source else ()
+    if columns:
+        assigned = assign_columns(columns, texts, classes, f"one-hot {origin}", where)
+    else:
+        require_whole(texts, classes, where)
+        assigned = assign(texts, classes, where, Wording("label", origin, counted=True))
     own = [listed.get(picture) for picture in pictures]
     if assigned.source is not None and (without := own.count(None)):
         notes += (f"{without} of {len(pictures)} pictures have no label in their source",)

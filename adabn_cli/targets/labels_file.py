@@ -1,113 +1,168 @@
-"""Labels from a CSV file with the header `path,label`. Opens no picture."""
+"""Labels of pictures from a table (CSV, Parquet) or a list of `path class`. Opens no picture."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import first_few, one_line
-from adabn_cli.targets.class_map import csv_table, read_text
+from adabn_cli.targets.class_list import rows_of_lines
 from adabn_cli.targets.class_names import Classes, is_number
+from adabn_cli.targets.listed_paths import Row, Rows, missing_suffix
+from adabn_cli.targets.one_hot import assign_columns
+from adabn_cli.targets.parquet_manifest import parquet_rows
+from adabn_cli.targets.table import BY_HEADER, HINT, Columns, has_fraction, is_table, read_rows
+from adabn_cli.targets.text_file import read_text_or_latin
 
-_HEADER = "Name the columns path and label in the header; paths are relative to the target."
+_HEADER = f"{HINT}; paths are relative to the target."
+_LISTS = (".txt", ".lst")
 
 
 @dataclass(frozen=True)
 class FileLabels:
     """The class of each picture, -1 where the file has none, and what to tell of the rest.
 
-    `counted` is whether any of them was a number.
+    `classes` are the names that the indices refer to, where they are known. `counted` is whether
+    any label was a number.
     """
 
     indices: tuple[int, ...]
     notes: tuple[str, ...]
+    classes: tuple[str, ...] | None
     counted: bool
 
 
+def require_labels_file(mode: str) -> None:
+    """Raises TargetError where `mode` is no file, and not "auto" or "none" either."""
+    if mode not in ("auto", "none") and not Path(mode).is_file():
+        raise TargetError(
+            "There is no such file of labels.",
+            where=mode,
+            hint="--labels takes auto, none or a CSV file with the header path,label.",
+        )
+
+
 def read_labels_file(
-    file: Path, pictures: Sequence[str], listed: Collection[str], classes: Classes
+    file: Path,
+    pictures: Sequence[str],
+    listed: Collection[str],
+    classes: Classes,
+    columns: Columns = BY_HEADER,
 ) -> FileLabels:
     """A class for every picture that the file names; `listed` are all that the target has.
 
     Raises TargetError, with the line, for a label that is no class, for two labels of one picture,
     and where the file names no picture of the target at all.
     """
-    from_one = ""
+    require_labels_file(str(file))
+    known, wanted = {*listed, *pictures}, set(pictures)
+    found = _read(file, known, columns)
+    named = [replace(row, path=same_path(row.path, known)) for row in found.rows]
+    rows = [row for row in named if row.path in wanted and row.label is not None]
+    if pictures and not rows:
+        raise _no_picture(file, pictures[0], found, named, known)
+    index, notes, names = _meaning(rows, found, classes, str(file))
     try:
-        rows, strays = _parse(read_text(file), set(pictures))
-        from_one = classes.counted_from_one(int(row.label) for row in rows if is_number(row.label))
-        labels = _indices(rows, classes)
+        labels = _indices(rows, index)
     except ValueError as error:
-        raise TargetError(
-            f"The labels cannot be used: {error}.", where=str(file), hint=_HEADER + from_one
-        ) from error
-    if pictures and not labels:
-        raise TargetError(
-            f"The file labels no picture of the target, such as {one_line(pictures[0])}.",
-            where=str(file),
-            hint=_HEADER,
-        )
-    notes = []
+        numbers = (int(row.label) for row in rows if row.label and is_number(row.label))
+        raise _unusable(str(error), file, classes.counted_from_one(numbers)) from error
     # Pictures that are there were not drawn or not readable, which is told elsewhere.
-    absent = [path for path in strays if path not in listed]
+    absent = [row.path for row in named if row.path not in known]
     if absent:
-        notes.append(f"{len(absent)} labels are for pictures not there: {first_few(absent)}")
+        notes += (f"{len(absent)} labels are for pictures not there: {first_few(absent)}",)
     unknown = len(pictures) - len(labels)
     if unknown:
-        notes.append(f"{unknown} of {len(pictures)} pictures have no label in {file.name}")
+        notes += (f"{unknown} of {len(pictures)} pictures have no label in {file.name}",)
     indices = tuple(labels.get(picture, -1) for picture in pictures)
-    counted = any(classes.counts(row.label) for row in rows)
-    return FileLabels(indices, tuple(notes), counted)
+    counted = any(classes.counts(row.label or "") for row in rows)
+    return FileLabels(indices, (*found.notes, *notes), names, counted)
 
 
-class _Row(NamedTuple):
-    line: int
-    picture: str
-    label: str
+def _read(file: Path, known: Set[str], columns: Columns) -> Rows:
+    if file.suffix.lower() == ".parquet":
+        return parquet_rows(file, columns)
+    text, notes = read_text_or_latin(file)
+    try:
+        if file.suffix.lower() not in _LISTS or is_table(text, columns):
+            return replace(read_rows(text, columns), notes=notes)
+        lines = enumerate(text.splitlines(), start=1)
+        told = [(f"line {number}", line) for number, line in lines if line.strip()]
+        rows = rows_of_lines(told, lambda path: same_path(columns.whole(path), known) in known)
+    except ValueError as error:
+        raise _unusable(str(error), file) from error
+    whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
+    return Rows(whole, unlabeled="no class behind the paths, as in img/a.png 2", notes=notes)
 
 
-def _parse(text: str, pictures: set[str]) -> tuple[list[_Row], list[str]]:
-    """Rows that label a picture, and paths that are none of them."""
-    header, rows = csv_table(text)
-    columns = [name.lower() for name in header]
-    if "path" not in columns or "label" not in columns:
-        raise ValueError(f"line 1: no columns path and label in {one_line(','.join(header))!r}")
-    at_path, at_label = columns.index("path"), columns.index("label")
-    labels: list[_Row] = []
-    strays = []
-    for line, row in rows:
-        path = same_path(row[at_path], pictures)
-        if path not in pictures:
-            strays.append(path)
-        elif row[at_label]:
-            labels.append(_Row(line, path, row[at_label]))
-    return labels, strays
+def _meaning(
+    rows: Sequence[Row], found: Rows, classes: Classes, where: str
+) -> tuple[Callable[[str], int], tuple[str, ...], tuple[str, ...] | None]:
+    """The class of a label, what to tell of that, and the names of the classes."""
+    labels = [row.label or "" for row in rows]
+    if found.one_hot:
+        assigned = assign_columns(found.one_hot, labels, classes, "", where)
+        return assigned.index.__getitem__, assigned.notes, assigned.classes
+    require_whole(labels, classes, where)
+    return classes.index, (), classes.names.names if classes.names is not None else None
 
 
-def same_path(path: str, pictures: set[str]) -> str:
+def require_whole(labels: Iterable[str], classes: Classes, where: str) -> None:
+    """Raises TargetError where a label is a number with a fraction, and the name of no class."""
+    strange = [label for label in labels if has_fraction(label) and not classes.knows(label)]
+    if strange:
+        raise TargetError(
+            f"A label is no whole number: {first_few(strange, 3)}.",
+            where=where,
+            hint="Give class indices or names; to numbers that are no classes, --task regression.",
+        )
+
+
+def same_path(path: str, pictures: Set[str]) -> str:
     """The path as pictures are named: no leading `./`, and `/` for a Windows `\\`."""
     if path in pictures:
         return path
     return posixpath.normpath(path.replace("\\", "/"))
 
 
-def _indices(rows: Sequence[_Row], classes: Classes) -> dict[str, int]:
+def _indices(rows: Sequence[Row], index: Callable[[str], int]) -> dict[str, int]:
     """The class of every picture. Raises ValueError, with the line, where some have none or two."""
-    indices: dict[str, int] = {}
+    labels: dict[str, int] = {}
     strange = []
-    for line, picture, label in rows:
+    for row in rows:
         try:
-            index = classes.index(label)
+            label = index(row.label or "")
         except ValueError as error:
-            strange.append(f"line {line}: {error}")
+            strange.append(f"{row.place}: {error}")
         else:
-            if indices.setdefault(picture, index) != index:
-                raise ValueError(f"line {line}: {one_line(picture)} has another label further up")
+            if labels.setdefault(row.path, label) != label:
+                raise ValueError(f"{row.place}: {one_line(row.path)} has another label further up")
     if strange:
         more = f", and {len(strange) - 1} more such labels" if len(strange) > 1 else ""
         raise ValueError(f"{strange[0]}{more}")
-    return indices
+    return labels
+
+
+def _no_picture(
+    file: Path, picture: str, found: Rows, named: Sequence[Row], known: Set[str]
+) -> TargetError:
+    """What is wrong with a file of which no row labels a picture."""
+    if named and all(row.label is None for row in named):
+        return _unusable(found.unlabeled or "no row has a label", file)
+    row = named[0].path if named else ""
+    suffix = missing_suffix(row, known.__contains__)
+    return TargetError(
+        f"The file labels no picture of the target, such as {one_line(picture)}"
+        + (f"; its first row is of {one_line(row)}." if row else "; it has no row."),
+        where=str(file),
+        hint=f"Give --path-suffix {suffix}." if suffix else _HEADER,
+    )
+
+
+def _unusable(reason: str, file: Path, cure: str = "") -> TargetError:
+    return TargetError(
+        f"The labels cannot be used: {reason}.", where=str(file), hint=_HEADER + cure
+    )

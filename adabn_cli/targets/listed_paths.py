@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line, valid_text
-from adabn_cli.targets.source import Picture
+from adabn_cli.targets.picture_formats import picture_suffixes
+from adabn_cli.targets.source import Picture, Source, source_of
 from adabn_cli.targets.videos import SUFFIXES, frames_of
 
 
@@ -22,6 +24,57 @@ class Row:
     place: str
     path: str
     label: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of a list or table, and what to tell of them.
+
+    `one_hot` are the columns that were read as one label, in their order; `unlabeled` says why no
+    row has a label.
+    """
+
+    rows: tuple[Row, ...]
+    one_hot: tuple[str, ...] = ()
+    unlabeled: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def source_of_rows(kind: str, found: Rows, file: Path) -> Source:
+    """The pictures that a file lists, as a source. Raises TargetError as `pictures_of` does."""
+    _require_suffix(found.rows, file)
+    source = source_of(
+        kind,
+        pictures_of(found.rows, file.parent, str(file)),
+        labels_from=f"labels in {'stdin' if file.name == '-' else one_line(file.name)}",
+    )
+    return replace(source, one_hot=found.one_hot, notes=found.notes)
+
+
+def _require_suffix(rows: Sequence[Row], file: Path) -> None:
+    """Raises TargetError where the first path is that of a picture but for its suffix."""
+    for row in rows[:1]:
+        suffix = missing_suffix(row.path, lambda path: is_there(file.parent / path))
+        if suffix:
+            raise TargetError(
+                f"{row.place}: {one_line(row.path)} is no file, {one_line(row.path)}{suffix} is.",
+                where=str(file),
+                hint=f"Give --path-suffix {suffix}.",
+            )
+
+
+def is_there(file: Path) -> bool:
+    """Whether it is a file; a name that could be none is not."""
+    return os.path.isfile(file)  # noqa: PTH113 -- Path.is_file raises for names that are too long.
+
+
+def missing_suffix(path: str, is_picture: Callable[[str], bool]) -> str | None:
+    """The suffix with which the path is that of a picture, if it is none without."""
+    if not path or "\0" in path or is_picture(path):
+        return None
+    suffixes = sorted(picture_suffixes())
+    endings = [ending for suffix in suffixes for ending in (suffix, suffix.upper())]
+    return next((ending for ending in endings if is_picture(path + ending)), None)
 
 
 def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:

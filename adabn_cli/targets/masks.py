@@ -19,6 +19,7 @@ from adabn_cli.outputs import IGNORED
 from adabn_cli.printable import first_few, one_line
 from adabn_cli.targets.framing import Pixels, frame
 from adabn_cli.targets.listing import list_pictures
+from adabn_cli.targets.picture_size import too_large, up_to
 from adabn_cli.targets.pixel_store import Keeping, PixelStore, StoredPixels
 
 _INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B", "I;16L"})
@@ -47,6 +48,7 @@ def read_masks(
     sizes: Sequence[tuple[int, int]],
     preprocessing: Preprocessing,
     keeping: Keeping | None = None,
+    max_pixels: int | None = None,
 ) -> ReadMasks:
     """The masks of pictures of these sizes (height, width), resized to the nearest pixel.
 
@@ -57,7 +59,8 @@ def read_masks(
     framing = replace(preprocessing, interpolation="nearest")
     chosen = [files.of(picture) for picture in pictures]
     missing, values = [], set[int]()
-    with PixelStore(len(pictures), (*framing.size, 1), keeping) as store:
+    shape = (*framing.size, 1)
+    with up_to(max_pixels), PixelStore(len(pictures), shape, keeping) as store:
         for picture, size, file in zip(pictures, sizes, chosen, strict=True):
             if file is None:
                 missing.append(picture)
@@ -130,8 +133,9 @@ def _read(file: Path, picture: str, size: tuple[int, int]) -> Pixels:
             mask.load()
             mode, values = mask.mode, np.asarray(mask)
     except Exception as error:  # Decoders meet hostile bytes with anything.
+        reason = one_line(str(too_large(error) or error))
         raise TargetError(
-            f"The mask of {one_line(picture)} cannot be read: {one_line(str(error))}.",
+            f"The mask of {one_line(picture)} cannot be read: {reason}.",
             where=str(file),
             hint=_HINT,
         ) from error

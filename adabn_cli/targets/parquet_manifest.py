@@ -1,4 +1,4 @@
-"""A Parquet file with the columns path and label as a source; paths are relative to it.
+"""A Parquet file with a column of paths as a source; paths are relative to it.
 
 Needs pyarrow.
 """
@@ -10,65 +10,93 @@ from pathlib import Path
 from typing import Any
 
 from adabn_cli.errors import TargetError
-from adabn_cli.printable import first_few, one_line
+from adabn_cli.printable import one_line
 from adabn_cli.targets.extras import required
-from adabn_cli.targets.listed_paths import Row, pictures_of
-from adabn_cli.targets.source import Location, Source, source_of
+from adabn_cli.targets.listed_paths import Rows, source_of_rows
+from adabn_cli.targets.source import Location, Source
+from adabn_cli.targets.table import (
+    BY_HEADER,
+    HINT,
+    Columns,
+    Table,
+    label_column,
+    labelled_rows,
+    path_column,
+)
 
-_HINT = "Name the columns path (text) and, where there are labels, label; one row a picture."
+# What one-hot columns may be of; pictures may lie in others, as bytes.
+_BITS = ("bool", "int", "uint", "float", "double", "halffloat")
 
 
-def read_source(location: Location) -> Source:
-    """The pictures that the table lists, with their labels where it has that column.
+def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+    """The pictures that the table lists, with their labels where it has them.
 
     Raises TargetError, with the row, where it cannot be understood.
     """
     file = Path(str(location))
-    columns = _columns(file)
-    labels = columns.get("label", [None] * len(columns["path"]))
-    rows = [
-        Row(f"row {number}", _path(path, number, file), _label(label, number, file))
-        for number, (path, label) in enumerate(zip(columns["path"], labels, strict=True), start=1)
-    ]
-    pictures = pictures_of(rows, file.parent, str(file))
-    return source_of("Parquet manifest", pictures, labels_from=f"labels in {one_line(file.name)}")
+    return source_of_rows("Parquet manifest", parquet_rows(file, columns), file)
 
 
-def _columns(file: Path) -> dict[str, list[Any]]:
-    """The values of the columns path and label, by these names."""
-    arrow = required("pyarrow", "parquet", "A Parquet manifest", str(file))
-    parquet = required("pyarrow.parquet", "parquet", "A Parquet manifest", str(file))
+def parquet_rows(file: Path, columns: Columns) -> Rows:
+    """What the file says of its pictures. Raises TargetError, with the row."""
+    try:
+        return labelled_rows(parquet_table(file, columns), columns)
+    except ValueError as error:
+        raise TargetError(
+            f"The manifest cannot be used: {error}.",
+            where=str(file),
+            hint=f"{HINT}; one row a picture.",
+        ) from error
+
+
+def parquet_table(file: Path, columns: Columns, *, every: bool = False) -> Table:
+    """The columns of paths and labels, or else of numbers, as text; or of all.
+
+    Raises ValueError, with the row.
+    """
+    arrow = required("pyarrow", "parquet", "A Parquet file", str(file))
+    try:
+        header, columns_of = _columns(file, columns, every=every)
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(one_line(str(error).splitlines()[0].rstrip("."))) from error
+    records = []
+    for number, (path, *fields) in enumerate(zip(*columns_of, strict=True), start=1):
+        place = f"row {number}"
+        records.append((place, [_path(path, place), *(_text(one, place) for one in fields)]))
+    return Table(header, 0, records)
+
+
+def _columns(
+    file: Path, columns: Columns, *, every: bool
+) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Names and values of the columns that count, that of the paths in front."""
+    parquet = required("pyarrow.parquet", "parquet", "A Parquet file", str(file))
     with file.open("rb") as stream:
-        try:
-            table = parquet.ParquetFile(stream)
-            names = {name.lower(): name for name in reversed(table.schema_arrow.names)}
-            if "path" not in names:
-                raise ValueError(f"no column path among {first_few(table.schema_arrow.names)}")
-            wanted = [name for name in ("path", "label") if name in names]
-            read = table.read(columns=[names[name] for name in wanted])
-            return {name: read.column(names[name]).to_pylist() for name in wanted}
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            raise _unusable(str(error).splitlines()[0], file) from error
+        table = parquet.ParquetFile(stream)
+        names = table.schema_arrow.names
+        path = path_column(names, columns)
+        label = None if every else label_column(names, columns)
+        kinds = [str(kind).rstrip("0123456789") for kind in table.schema_arrow.types]
+        others = [at for at, kind in enumerate(kinds) if every or kind in _BITS]
+        places = [path, *(at for at in others if at != path)] if label is None else [path, label]
+        chosen = tuple(names[at] for at in places)
+        read = table.read(columns=list(chosen))
+        return chosen, [read.column(name).to_pylist() for name in chosen]
 
 
-def _path(value: object, number: int, file: Path) -> str:
+def _path(value: object, place: str) -> str:
     if not isinstance(value, str):
-        raise _unusable(f"row {number}: the path is {type(value).__name__}, not text", file)
+        raise ValueError(f"{place}: the path is {type(value).__name__}, not text")
     return value
 
 
-def _label(value: object, number: int, file: Path) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+def _text(value: Any, place: str) -> str:
+    """A label, or number, as a CSV would have it; empty where there is none."""
     # pandas makes floats of whole numbers where some are missing, and NaN of these.
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    raise _unusable(f"row {number}: the label is neither text nor a whole number", file)
-
-
-def _unusable(reason: str, file: Path) -> TargetError:
-    return TargetError(
-        f"The manifest cannot be used: {one_line(reason.rstrip('.'))}.", where=str(file), hint=_HINT
-    )
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, int | float):
+        raise ValueError(f"{place}: the label is neither text nor a number")
+    return str(int(value)) if float(value).is_integer() else repr(value)

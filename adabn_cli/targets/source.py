@@ -71,7 +71,9 @@ class Source:
     """All pictures of a source, sorted by name, so that every source has them in the same order.
 
     `kind` is what it turned out to be ("3 tar shards"), `labels_from` where labels come from (empty
-    where none has one), `other_suffixes` counts files that are no pictures.
+    where none has one), `other_suffixes` counts files that are no pictures. `one_hot` are the
+    columns that the labels are the names of, in their order, if they are. `notes` say how it was
+    read.
     """
 
     kind: str
@@ -79,6 +81,8 @@ class Source:
     skipped: tuple[SkippedPicture, ...] = ()
     other_suffixes: Counter[str] = field(default_factory=Counter)
     labels_from: str = ""
+    one_hot: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def source_of(

@@ -17,9 +17,11 @@ from adabn_cli.targets.folder_metadata import has_metadata
 from adabn_cli.targets.listing import is_ignored
 from adabn_cli.targets.picture_formats import picture_suffixes
 from adabn_cli.targets.source import Location, PathList, Source
+from adabn_cli.targets.table import BY_HEADER, Columns
 from adabn_cli.targets.tar_shards import SUFFIXES, is_shard
 
-#: What `--target-format` takes -> the module whose `read_source(location)` gives the pictures.
+#: What `--target-format` takes -> the module whose `read_source(location)` gives the pictures; of
+#: a `TABLE` or `LIST` it takes what was said of the columns too.
 SOURCES = {
     "folder": "adabn_cli.targets.picture_folder",
     "imagefolder": "adabn_cli.targets.folder_metadata",
@@ -33,6 +35,9 @@ SOURCES = {
     "tar": "adabn_cli.targets.tar_shards",
 }
 
+TABLES = frozenset({"csv", "tsv", "parquet", "imagefolder"})
+LIST = "list"
+
 _SUFFIXES = {
     ".txt": "list",
     ".lst": "list",
@@ -43,19 +48,22 @@ _SUFFIXES = {
 }
 
 
-def read_source(location: Location, kind: str | None = None, stride: int = 1) -> Source:
+def read_source(
+    location: Location,
+    kind: str | None = None,
+    stride: int = 1,
+    columns: Columns = BY_HEADER,
+) -> Source:
     """All pictures there, sorted by name; of videos every frame whose number `stride` divides.
 
     Raises TargetError where there is none, or the source cannot be read; UsageError for a `kind`
     that is none.
     """
-    if kind is not None and kind not in SOURCES:
-        raise UsageError(
-            f"--target-format {kind} is unknown.", hint=f"It takes {', '.join(SOURCES)}."
-        )
     try:
-        module = import_module(SOURCES[kind or _kind_of(location)])
-        source: Source = module.read_source(location)
+        kind = kind_of(location, kind, columns)
+        module = import_module(SOURCES[kind])
+        listed = kind == LIST or kind in TABLES
+        source: Source = module.read_source(location, *([columns] if listed else []))
     except OSError as error:
         raise TargetError(
             f"The pictures cannot be read: {error.strerror or error}.",
@@ -70,9 +78,19 @@ def read_source(location: Location, kind: str | None = None, stride: int = 1) ->
     return replace(source, pictures=tuple(taken))
 
 
-def _kind_of(location: Location) -> str:
+def kind_of(location: Location, said: str | None = None, columns: Columns = BY_HEADER) -> str:
+    """What the location is, one of `SOURCES`: as it was said, or as the path tells.
+
+    Raises UsageError for what is none, TargetError where the path does not tell.
+    """
+    if said is not None:
+        if said not in SOURCES:
+            raise UsageError(
+                f"--target-format {said} is unknown.", hint=f"It takes {', '.join(SOURCES)}."
+            )
+        return said
     if isinstance(location, PathList):
-        return "list"
+        return LIST
     text, path = str(location), Path(location)
     if "://" in text:
         return "remote"
@@ -80,7 +98,7 @@ def _kind_of(location: Location) -> str:
         return _kind_of_file(path)
     if not path.is_dir() and any(letter in text for letter in "*?[{"):
         return "tar" if is_shard(path) else "glob"
-    return _kind_of_folder(path)
+    return _kind_of_folder(path, columns)
 
 
 def _kind_of_file(file: Path) -> str:
@@ -94,12 +112,12 @@ def _kind_of_file(file: Path) -> str:
     return kind
 
 
-def _kind_of_folder(folder: Path) -> str:
+def _kind_of_folder(folder: Path, columns: Columns) -> str:
     if not folder.is_dir():
         return "folder"  # Which says in the system's words why it cannot be read.
     if _holds_shards_alone(folder):
         return "tar"
-    return "imagefolder" if has_metadata(folder) else "folder"
+    return "imagefolder" if has_metadata(folder, columns) else "folder"
 
 
 def _holds_shards_alone(folder: Path) -> bool:

@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 
 from adabn_cli.errors import TargetError
 from adabn_cli.printable import one_line
-from adabn_cli.targets.class_map import csv_table, read_text
-from adabn_cli.targets.labels_file import same_path
+from adabn_cli.targets.labels_file import require_labels_file, same_path
+from adabn_cli.targets.listed_paths import missing_suffix
+from adabn_cli.targets.parquet_manifest import parquet_table
+from adabn_cli.targets.table import BY_HEADER, Columns, Table, csv_table, label_column
+from adabn_cli.targets.text_file import read_text_or_latin
 
-_HINT = "Its header is path and a column for each output of the model; paths are as in the target."
+_HINT = (
+    "Its header is path and a column for each output of the model, or --path-column NAME and "
+    "--label-column NAME name them; paths are as in the target."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,62 +42,82 @@ class ValueTable:
 
 
 def read_value_table(
-    file: Path, pictures: Sequence[str], *, allowed: Collection[float] = ()
+    file: Path,
+    pictures: Sequence[str],
+    *,
+    allowed: Collection[float] = (),
+    columns: Columns = BY_HEADER,
 ) -> ValueTable:
     """A row of numbers for every picture that the file names.
 
-    Raises TargetError, with the line, for what is no number (or none of those allowed), for a
-    second row of a picture, and where the file names no picture of the target at all.
+    They are those of the column that was said to hold the labels, or of all. Raises TargetError,
+    with the line, for what is no number (or none of those allowed), for a second row of a picture
+    with others, and where the file names no picture of the target at all.
     """
-    if not file.is_file():
-        raise TargetError("There is no such file of labels.", where=str(file), hint=_HINT)
+    require_labels_file(str(file))
     try:
-        names, rows = _parse(read_text(file), set(pictures), allowed)
+        table, notes = _table(file, columns)
+        names, rows = _parse(table, set(pictures), allowed, columns)
     except ValueError as error:
         raise TargetError(
             f"The labels cannot be used: {error}.", where=str(file), hint=_HINT
         ) from error
     if not rows:
-        raise TargetError(
-            f"The file names no picture of the target, such as {one_line(pictures[0])}.",
-            where=str(file),
-            hint=_HINT,
-        )
+        raise _no_picture(file, pictures, table, columns)
     unknown = [math.nan] * len(names)
     values_ND = np.array([rows.get(picture, unknown) for picture in pictures])
     missing = len(pictures) - len(rows)
     note = f"{missing} of {len(pictures)} pictures have no row in {file.name}"
-    return ValueTable(values_ND, names, (note,) if missing else ())
+    return ValueTable(values_ND, names, (*notes, note) if missing else notes)
+
+
+def _table(file: Path, columns: Columns) -> tuple[Table, tuple[str, ...]]:
+    if file.suffix.lower() == ".parquet":
+        return parquet_table(file, columns, every=columns.label is None), ()
+    text, notes = read_text_or_latin(file)
+    return csv_table(text, columns), notes
 
 
 def _parse(
-    text: str, pictures: set[str], allowed: Collection[float]
+    table: Table, pictures: set[str], allowed: Collection[float], columns: Columns
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    header, lines = csv_table(text)
-    if "path" not in header or len(header) < 2:
-        raise ValueError(f"line 1: no column path beside others in {one_line(','.join(header))!r}")
+    header, rows = table.header, dict[str, list[float]]()
+    places = [place for place in range(len(header)) if place != table.path]
+    if columns.label is not None:
+        places = [place for place in [label_column(header, columns)] if place is not None]
+    if not places:
+        raise ValueError("no column beside the paths")
     if len(set(header)) < len(header):
-        raise ValueError("line 1: two columns are called the same")
-    at_path, rows = header.index("path"), dict[str, list[float]]()
-    for line, row in lines:
-        path = same_path(row[at_path], pictures)
+        raise ValueError("two columns are called the same")
+    for place, row in table.records:
+        path = same_path(columns.whole(row[table.path]), pictures)
         if path not in pictures:
             continue
-        if path in rows:
-            raise ValueError(f"line {line}: {one_line(path)} has a row further up")
-        fields = [field for place, field in enumerate(row) if place != at_path]
-        rows[path] = [_number(field, line, allowed) for field in fields]
-    return tuple(name for name in header if name != "path"), rows
+        values = [_number(row[at], place, allowed) for at in places]
+        if rows.setdefault(path, values) != values:
+            raise ValueError(f"{place}: {one_line(path)} has other numbers further up")
+    return tuple(header[at] for at in places), rows
 
 
-def _number(field: str, line: int, allowed: Collection[float]) -> float:
+def _no_picture(file: Path, pictures: Sequence[str], table: Table, columns: Columns) -> TargetError:
+    row = columns.whole(table.records[0][1][table.path]) if table.records else ""
+    suffix = missing_suffix(row, set(pictures).__contains__)
+    return TargetError(
+        f"The file names no picture of the target, such as {one_line(pictures[0])}"
+        + (f"; its first row is of {one_line(row)}." if row else "; it has no row."),
+        where=str(file),
+        hint=f"Give --path-suffix {suffix}." if suffix else _HINT,
+    )
+
+
+def _number(field: str, place: str, allowed: Collection[float]) -> float:
     if not field:
         return math.nan
     try:
         value = float(field)
     except ValueError as error:
-        raise ValueError(f"line {line}: {one_line(field)!r} is no number") from error
+        raise ValueError(f"{place}: {one_line(field)!r} is no number") from error
     if math.isinf(value) or (allowed and value not in allowed):
         told = " or ".join(f"{one:g}" for one in allowed) or "finite"
-        raise ValueError(f"line {line}: {one_line(field)} is not {told}")
+        raise ValueError(f"{place}: {one_line(field)} is not {told}")
     return value

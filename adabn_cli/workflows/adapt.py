@@ -19,6 +19,7 @@ from adabn_cli.packs import Pack
 from adabn_cli.ranks import ALONE
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
 from adabn_cli.targets.source import Location
+from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
@@ -161,6 +162,7 @@ class Job:
 
 def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Job:
     """All that can go wrong before the long work: options, checkpoint, pictures, labels."""
+    check_files(request.pictures, request.target, request.held_out, request.source)
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages(tell)
     folder = request.folder or name_run(request.model.path, str(request.target), started)
     folder = request.pictures.ranks.gather(folder)[0]

@@ -26,6 +26,7 @@ from adabn_cli.model import Model, Preprocessing, entries_of
 from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
 from adabn_cli.targets.source import Location
+from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.collected import Collected
 from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
 from adabn_cli.workflows.output_file import require_free
@@ -66,6 +67,7 @@ def collect(
     Raises UsageError where the output is taken, where there are fewer batches than shards, or where
     the outputs are no class scores; and the errors of opening model and pictures.
     """
+    check_files(request.pictures, request.target)
     out, stages = request.out or default_file(request.shard), Stages(tell)
     require_free(out, request.model.path, force=request.force)
     with stages.stage("open"):
@@ -149,6 +151,7 @@ def _depends_on(
             for name, value in asdict(preprocessing).items()
         },
         "--value-range": list(pictures.value_range) if pictures.value_range else None,
+        "--max-pixels": pictures.max_pixels,
         "--labels or --class-map": [found.labels.source, list(found.labels.classes or ())],
         "--batch-size": pictures.batch_size,
         "--max-images": pictures.max_images,

@@ -11,6 +11,7 @@ from adabn_cli.errors import CannotTellError
 from adabn_cli.packs import put_in, read_pack
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.targets.source import Location
+from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -43,6 +44,7 @@ def evaluate(
     Raises CannotTellError where no picture has a label that the model's outputs could be held
     against, and the errors of opening model, pack and pictures.
     """
+    check_files(request.pictures, request.data)
     stages = Stages(tell)
     opened = open_model(request.model)
     if request.pack is not None:

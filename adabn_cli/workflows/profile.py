@@ -25,6 +25,7 @@ from adabn_cli.normalizers import MATCHED
 from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
 from adabn_cli.targets.source import Location
+from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -79,6 +80,7 @@ def profile(
     Raises UsageError where the output is there already, ModelError where no layer can be measured,
     and the errors of opening model and pictures.
     """
+    check_files(request.pictures, request.source)
     out, stages = request.out or beside_model(request.model.path), Stages(tell)
     if out.is_dir():
         raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")

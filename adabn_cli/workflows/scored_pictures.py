@@ -23,6 +23,7 @@ from adabn_cli.targets.folder import Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
+from adabn_cli.targets.table import BY_HEADER, Columns
 from adabn_cli.workflows.label_check import Doubt, in_order, label_doubt, mask_doubt
 from adabn_cli.workflows.truth import Truth, TruthRequest, read_truth, task_of
 
@@ -42,6 +43,8 @@ class PicturesRequest:
     kind: str | None = None
     stride: int = 1
     value_range: ValueRange | None = None
+    columns: Columns = BY_HEADER
+    max_pixels: int | None = None
     ranks: Ranks = ALONE
     shard: Shard = WHOLE
     task: str = "auto"
@@ -86,8 +89,9 @@ class ScoredPictures:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be told of the labels."""
-        return self.truth.notes if self.truth else self.labels.notes
+        """What is to be told of the labels, and of the file that lists the pictures."""
+        listed = (f"{note[0].upper()}{note[1:]}." for note in self.target.source.notes)
+        return (*listed, *(self.truth.notes if self.truth else self.labels.notes))
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -159,6 +163,8 @@ def open_pictures(
                 kind=request.kind,
                 stride=request.stride,
                 value_range=request.value_range,
+                columns=request.columns,
+                max_pixels=request.max_pixels,
                 ranks=request.ranks,
                 shard=request.shard,
             ),
@@ -181,6 +187,7 @@ def open_pictures(
             target.source,
             request.label_offset,
             request.class_order,
+            columns=request.columns,
         ),
     )
     labels = in_order(model, labels, str(place), target.some)

@@ -121,7 +121,8 @@ def _masked(
 ) -> Truth:
     request = target.request
     found = read_masks(
-        folder, target.pictures, target.sizes, request.preprocessing, request.keeping
+        *(folder, target.pictures, target.sizes, request.preprocessing, request.keeping),
+        max_pixels=request.max_pixels,
     )
     classes = outputs.shape[1] if isinstance(outputs, Tensor) else 0
     values, first = found.values - {IGNORED}, offset or 0
@@ -172,7 +173,9 @@ def _masks_by_batch(found: ReadMasks, batch_size: int, first: int, *, foreground
 
 def _table(task: Task, target: Target, labels: str) -> ValueTable:
     allowed = (0.0, 1.0) if task == "multi-label" else ()
-    return read_value_table(Path(labels), target.pictures, allowed=allowed)
+    return read_value_table(
+        Path(labels), target.pictures, allowed=allowed, columns=target.request.columns
+    )
 
 
 def _with_table(task: Task, table: ValueTable, model: Model, outputs: Outputs, file: Path) -> Truth:

@@ -36,6 +36,7 @@ from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import PictureBatches
 from adabn_cli.targets.framing import Pixels
 from adabn_cli.targets.listing import FoundPicture, SkippedPicture
+from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.source import opener
 from adabn_cli.workflows.drift import Regime
 from adabn_cli.workflows.outcome import require_adaptable, require_signal
@@ -77,6 +78,7 @@ class WatchRequest:
     out: Path
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
     value_range: ValueRange | None = None
+    max_pixels: int | None = None
     momentum: float = 0.1
     every: int = 32
     interval: float = 2.0
@@ -205,7 +207,14 @@ class _Watching:
         if isinstance(found, SkippedPicture):
             self._tell_skipped(found.path, found.reason)
             return
-        decoded = decode(opener(found.file), self._preprocessing, self._request.value_range)
+        asked = self._request
+        with up_to(asked.max_pixels):
+            decoded = decode(
+                opener(found.file),
+                self._preprocessing,
+                asked.value_range,
+                asked.max_pixels,
+            )
         if isinstance(decoded, Unreadable):
             self._tell_skipped(found.name, decoded.reason)
             return

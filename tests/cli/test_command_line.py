@@ -17,6 +17,7 @@ _SCORED = (
     "--fast-decode "
     "--labels --class-map --label-offset --class-order --batch-size --workers --max-images "
     "--max-bad --stride --value-range "
+    "--path-column --label-column --path-suffix --max-pixels "
     "--seed --json --quiet"
 )
 _OPTIONS = {
@@ -34,8 +35,8 @@ _OPTIONS = {
     "collect": f"{_SCORED} --target --shard --layers --prior --alpha --out --force",
     "merge": f"{_MODEL} --input --out --force --json --quiet",
     "watch": f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct "
-    "--interpolation --fast-decode --value-range --out --force --momentum --every --interval "
-    "--patience --max-images --once --quiet",
+    "--interpolation --fast-decode --value-range --max-pixels --out --force --momentum --every "
+    "--interval --patience --max-images --once --quiet",
     "demo": "--json --quiet --debug",
 }
 

@@ -93,8 +93,8 @@ def test_all_labels_that_are_no_class_are_counted_and_the_offset_is_named(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: no columns path and label"),
-        ("a.png,0\n", "line 1: no columns path and label in 'a.png,0'"),
+        ("", "no column path in the header (there is none)"),
+        ("a.png,0\n", "no column path in the header (a.png, 0)"),
         ("path,label\na.png,0,0\n", "line 2: 3 fields where the header has 2"),
         ("path,label\na.png,0\na.png,1\n", "line 3: a.png has another label"),
         ("path,label\na.png,dgo\n", "line 2: no class is called dgo; the nearest is dog"),

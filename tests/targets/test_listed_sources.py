@@ -144,13 +144,13 @@ def test_a_picture_that_is_not_there_is_named_with_its_line(data):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.csv", "", "line 1: no column path"),
-        ("x.csv", "file,label\n", "line 1: no column path in 'file,label'"),
+        ("x.csv", "", "no column path in the header (there is none)"),
+        ("x.csv", "foto,label\n", "no column path in the header (foto, label)"),
         ("x.csv", "path,label\na/0.png\n", "line 2: 1 fields where the header has 2"),
         ("x.csv", "path,label\n,a\n", "line 2: no path"),
         ("x.csv", 'path\n"a/0.png\n', "line 2"),
         ("x.csv", "path\na/0.png\nb/1.png\n./a/0.png\n", "line 4: a/0.png is listed at line 2 too"),
-        ("x.tsv", "path,label\n", "line 1: no column path in 'path,label'"),
+        ("x.tsv", "foto\tlabel\n", "no column path in the header (foto, label)"),
         ("x.txt", "a/0.png\n\na/0.png\n", "line 3: a/0.png is listed at line 1 too"),
         ("x.txt", "\n", "no picture here (list of paths)"),
         ("x.csv", "path\n", "no picture here (CSV manifest)"),
@@ -168,7 +168,7 @@ def test_a_parquet_file_that_cannot_be_used_says_why(data):
     pytest.importorskip("pyarrow")
     for file, message in (
         (write(data / "no.parquet", "text"), "cannot be used"),
-        (parquet(data / "x.parquet", file=["a"]), "no column path among file"),
+        (parquet(data / "x.parquet", foto=["a"]), r"no column path in the header \(foto\)"),
         (parquet(data / "y.parquet", path=["a", None]), "row 2: the path is NoneType"),
         (parquet(data / "z.parquet", path=["a"], label=[[1]]), "row 1: the label is neither"),
         (parquet(data / "u.parquet", path=["a", "a"]), "row 2: a is listed at row 1 too"),
