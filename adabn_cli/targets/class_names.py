@@ -71,10 +71,15 @@ class Classes:
         return named or text in self.mapped or is_number(text)
 
     def counts(self, text: str) -> bool:
-        """Whether the text is a number, and so a class by its place and not by its name."""
+        """Whether the text is a number, and so a class by its place and not by its name.
+
+        So is a name that is its own place, as of digits.
+        """
         if not is_number(text) or text in self.mapped:
             return self.numbered and is_number(text)
-        return self.offset is not None or self.names is None or text not in self.names
+        if self.offset is not None or self.names is None or text not in self.names:
+            return True
+        return text in self.names.names[int(text) : int(text) + 1]
 
     def index(self, text: str) -> int:
         """The class that a mapped name, a class name or a number means, in this order.

@@ -133,7 +133,9 @@ def _by_name(folders: Sequence[str], classes: Classes, where: str, wording: Word
     table = classes.names or NameTable(())
     found = _find_all(folders, table, where, wording)
     if len(found) == len(folders):
-        return Assignment(found, wording.source, _absent(found, classes, wording), table.names)
+        known_by: KnownBy = "number" if all(map(classes.counts, folders)) else "name"
+        notes = _absent(found, classes, wording)
+        return Assignment(found, wording.source, notes, table.names, known_by)
     if found:
         strange = [name for name in folders if name not in found]
         near = {name: table.nearest(name) for name in strange}

@@ -177,6 +177,17 @@ def test_every_command_that_scores_refuses_them(tmp_path, command, name):
     assert json.loads(done.out)["scores"]["accuracy"] == pytest.approx(before)
 
 
+@pytest.mark.parametrize("layout", ["csv", "folders"])
+def test_names_that_are_their_own_numbers_are_no_proof(tmp_path, command, layout):
+    case = Case(tmp_path, layout, first=1)
+    (tmp_path / "digits.txt").write_text("0\n1\n2\n3\n")
+    asked = ("evaluate", case.model, "-d", case.target, *case.options, *_INPUT, "-q")
+    asked += ("--class-map", tmp_path / "digits.txt")
+    assert "seem to count from 1" in command(*asked).err
+    done = command(*asked, "--label-offset", 1)
+    assert float(done.out) == pytest.approx(right(case.net, case.pixels, case.index_N)[0])
+
+
 def test_labels_that_are_meant_so_are_scored_as_they_are(tmp_path, command):
     case = Case(tmp_path, "csv", first=1)
     asked = ("evaluate", case.model, "-d", case.target, *case.options, *_INPUT, "-q")
@@ -273,20 +284,20 @@ def test_an_option_that_reads_no_label_is_an_error(tmp_path, command, option):
 
 _NAMES = ["Al", "Bo", "Ca", "Do", "Em", "Fi", "Gu", "He", "Ib", "Ja", "Ki", "La"]
 _TWELVE = [f"{number}.{name}" for number, name in enumerate(_NAMES, start=1)]
+# Each as timm sorts them.
 _SPELLINGS = {
     "1.Al": _TWELVE,
     "class_1": [f"class_{number}" for number in range(12)],
     "c2": [f"c{number}" for number in range(12)],
     "10-foo": [f"{number}-{'foo' if number % 2 else 'bar'}" for number in range(12)],
-    "capitals": [*"Zabcdefghijk"],
+    "capitals": [*"abcdefghijkZ"],
 }
 
 
 def in_twelve_folders(root: Path, names: Sequence[str], order: str) -> tuple[nn.Module, Path]:
     """A net whose outputs are 12 levels of gray in an order of the folders, and two of each."""
-    timm = pytest.importorskip("timm.utils.misc")
-    key = {"text": None, "natural": timm.natural_key}[order]
-    levels = torch.tensor([sorted(names).index(name) for name in sorted(names, key=key)])
+    ordered = names if order == "natural" else sorted(names)
+    levels = torch.tensor([sorted(names).index(name) for name in ordered])
     net = nn.Sequential(
         nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 12)
     ).eval()
