@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from adabn_cli.moments import Moments
-from adabn_cli.outputs import Outputs
+from adabn_cli.outputs import Outputs, by_image
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,40 @@ InputSize = tuple[int | None, int | None]
 Place = tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """What running a model on two pictures has shown of it; as it stands, nothing is known yet.
+
+    `contiguous` if it takes pictures only in the order [N, C, H, W] in memory too; `by_image` if
+    its outputs have an entry of one shape for each picture, alone and beside another. `order` are
+    the names of the sites that a forward comes to, in its order.
+    """
+
+    contiguous: bool = False
+    by_image: bool = True
+    order: tuple[str, ...] = ()
+
+    def in_order(self, sites: Sequence[Site]) -> list[Site]:
+        """The sites in order of use; behind them, as they were, those it did not come to."""
+        places = {name: place for place, name in enumerate(dict.fromkeys(self.order))}
+        return sorted(sites, key=lambda site: places.get(site.name, len(places)))
+
+    def entering(self, images: Tensor, like: Tensor) -> Tensor:
+        """A copy of the images as the network takes them: some change their input in place.
+
+        Integers are not cast: a network that takes floats would read 0 to 255 as 0 to 1.
+        """
+        layout = torch.contiguous_format if self.contiguous else torch.preserve_format
+        dtype = like.dtype if images.is_floating_point() else images.dtype
+        return images.to(device=like.device, dtype=dtype, copy=True, memory_format=layout)
+
+    def leaving(self, outputs: Outputs, images: int) -> Outputs:
+        """The outputs with an entry for each image, detached; None if there is none for each."""
+        if isinstance(outputs, Tensor):
+            return by_image(outputs.detach(), images) if self.by_image else None
+        return outputs
+
+
 class Model(Protocol):
     """A trained network of any format.
 
@@ -114,7 +149,7 @@ class Model(Protocol):
 
     @property
     def sites(self) -> Sequence[Site]:
-        """Where statistics can be re-estimated, in order of registration.
+        """Where statistics can be re-estimated: in order of use once that is settled.
 
         Outputs of layers without a normalizer only where no layer stores statistics.
         """
@@ -137,7 +172,10 @@ class Model(Protocol):
 
     @property
     def input_channels(self) -> int | None:
-        """Channels of the first layer; None where that cannot be told."""
+        """Channels of the first layer that is defined, which need not be the first that is used.
+
+        None where that cannot be told.
+        """
 
     @property
     def input_size(self) -> InputSize:
@@ -146,6 +184,13 @@ class Model(Protocol):
     @property
     def classes(self) -> Sequence[str] | None:
         """Class names in the order of the outputs, where the checkpoint says so."""
+
+    @property
+    def conduct(self) -> Conduct:
+        """What running it has shown."""
+
+    def settle(self, conduct: Conduct) -> None:
+        """From now on it goes by what running it has shown."""
 
     def forward(self, images: Tensor) -> Outputs:
         """The logits of images [N, C, H, W], in eval mode and without gradient."""

@@ -98,28 +98,22 @@ def state_of(opened: OpenedModel) -> dict[str, Tensor]:
     }
 
 
-def converted(opened: OpenedModel, kind: str, size: tuple[int, int] | None) -> bytes:
-    """The bytes of a file of that format. `size` (height, width) is what a graph is made for.
+def converted(opened: OpenedModel, kind: str, images: Tensor | None) -> bytes:
+    """The bytes of a file of that format. `images` are pictures that a graph is made for.
 
     Raises ModelError where the network cannot be exported.
     """
+    size = None if images is None else (images.shape[2], images.shape[3])
     said = _said_of(opened.model, size)
     if kind == "state dict":
         # Under a key of its own, as training scripts do: beside it there is room for what is known.
         return _torch_bytes({"state_dict": state_of(opened), **said})
     if kind == "safetensors":
         return safetensors.torch.save(state_of(opened), {"adabn": json.dumps(said)})
-    if not isinstance(opened.model, EagerModel) or size is None:
+    if not isinstance(opened.model, EagerModel) or images is None:
         raise ModelError("Only a live network with a known input size becomes a graph.")
     write = _program if kind == "exported program" else _onnx
-    return _exported(write, opened.model, size, json.dumps(said))
-
-
-def example(model: Model, size: tuple[int, int], count: int) -> Tensor:
-    """Random pictures [count, C, height, width], the same each time."""
-    channels = model.preprocessing.channels if model.preprocessing else 3
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, model.input_channels or channels, *size, generator=generator)
+    return _exported(write, opened.model, images, json.dumps(said))
 
 
 def _unsaved_buffers(file: ExportedFile) -> set[str]:
@@ -160,7 +154,7 @@ def _torch_bytes(content: object) -> bytes:
 _Write = Callable[[torch.nn.Module, Tensor, str], bytes]
 
 
-def _exported(write: _Write, model: EagerModel, size: tuple[int, int], said: str) -> bytes:
+def _exported(write: _Write, model: EagerModel, images: Tensor, said: str) -> bytes:
     """The network as a graph that gives its logits alone, for batches of any size."""
     module = model.module.eval()
     forward = module.forward
@@ -169,7 +163,7 @@ def _exported(write: _Write, model: EagerModel, size: tuple[int, int], said: str
         return pick_outputs(forward(images), model.output)
 
     like = next((x for x in module.parameters() if x.is_floating_point()), torch.empty(0))
-    images = example(model, size, 2).to(like)
+    images = images[:2].to(like)
     # On the module itself: one around it would give every entry another name.
     module.forward = logits
     try:

@@ -27,7 +27,15 @@ from adabn_cli.checkpoints.layers import (
 from adabn_cli.checkpoints.output_layers import OutputLayer
 from adabn_cli.checkpoints.suspension import current_call, suspend
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, InputSize, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import (
+    Conduct,
+    FixedLayer,
+    InputSize,
+    Preprocessing,
+    Signal,
+    Site,
+    Suspended,
+)
 from adabn_cli.outputs import Boxes, Outputs
 
 #: Keys under which models that return a dict or dataclass keep their logits.
@@ -55,6 +63,7 @@ class EagerModel:
     sites: list[Site] = field(init=False)
     fixed: list[FixedLayer] = field(init=False)
     input_channels: int | None = field(init=False)
+    conduct: Conduct = field(init=False, default=Conduct())
 
     def __post_init__(self) -> None:
         self.module = unwrap(self.module)
@@ -87,6 +96,10 @@ class EagerModel:
         """Where it computes, e.g. "cpu" or "cuda:0"."""
         like = first_floating(self.module)
         return str(like.device) if like is not None else "cpu"
+
+    def settle(self, conduct: Conduct) -> None:
+        """Takes pictures, and puts its sites in order, as running it has shown."""
+        self.conduct, self.sites = conduct, conduct.in_order(self.sites)
 
     def forward(self, images: Tensor) -> Outputs:
         """The logits of images [N, C, H, W]."""
@@ -156,15 +169,14 @@ class EagerModel:
 
     def _logits(self, images: Tensor) -> Outputs:
         like = first_floating(self.module)
-        if like is not None:
-            # A copy: some models normalize their input in place, and it is needed again.
-            images = images.to(device=like.device, dtype=like.dtype, copy=True)
+        images = self.conduct.entering(images, images if like is None else like)
         # Casts are not kept: a scale that is adapted on the way would be the source's for good.
         with torch.autocast(
             images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
         ):
+            count = len(images)  # Before the module, which may change them in place.
             outputs = pick_outputs(self.module(images), self.output)
-        return outputs.detach() if isinstance(outputs, Tensor) else outputs
+        return self.conduct.leaving(outputs, count)
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

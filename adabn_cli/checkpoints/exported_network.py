@@ -19,6 +19,7 @@ from adabn_cli.checkpoints.exported_graph import DTYPES, Graph
 from adabn_cli.checkpoints.graph_model import GraphRun, Network, stored_sites
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, InputSize, Signal, Site, to_the_end
+from adabn_cli.outputs import by_image
 
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)|(\w+)")
 
@@ -188,7 +189,7 @@ class ExportedNetwork:
                     statistics, activation = next(run)
                     arrived.append(_real(activation, rows, size))
                 except StopIteration as end:
-                    ended.append([_real(value, rows, size) for value in end.value])
+                    ended.append([_output(value, rows, size) for value in end.value])
             if ended:
                 return self._joined(ended)
             path = self.signature.tensors.get(statistics, "").rpartition(".")[0]
@@ -238,6 +239,12 @@ def _real(value: Any, rows: int, size: int) -> Any:
     if not isinstance(value, Tensor) or rows == size or value.dim() == 0 or len(value) % size:
         return value
     return value[: rows * (len(value) // size)]
+
+
+def _output(value: Any, rows: int, size: int) -> Any:
+    """What the program gives for the real pictures of a batch of `size`, an entry for each."""
+    whole = by_image(value, size) if isinstance(value, Tensor) else None
+    return whole if whole is None else whole[:rows]
 
 
 def _cat(values: Sequence[Any]) -> Any:

@@ -17,7 +17,15 @@ from torch import Tensor
 from adabn_cli.checkpoints.eager import pick_outputs
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, InputSize, Preprocessing, Signal, Site, Suspended
+from adabn_cli.model import (
+    Conduct,
+    FixedLayer,
+    InputSize,
+    Preprocessing,
+    Signal,
+    Site,
+    Suspended,
+)
 from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 from adabn_cli.outputs import Outputs
 
@@ -59,16 +67,14 @@ class GraphModel:
     output: str | None = None
     architecture: str = field(init=False)
     architecture_source: str = field(init=False)
+    sites: list[Site] = field(init=False)
+    conduct: Conduct = field(init=False, default=Conduct())
 
     def __post_init__(self) -> None:
+        self.sites = list(self.network.sites)
         self.architecture = self.metadata.architecture or self.network.name
         self.architecture_source = self.metadata.architecture_source or "the file itself"
         self._changed: set[str] = set()
-
-    @property
-    def sites(self) -> Sequence[Site]:
-        """Where statistics can be re-estimated."""
-        return self.network.sites
 
     @property
     def fixed(self) -> Sequence[FixedLayer]:
@@ -105,13 +111,18 @@ class GraphModel:
         """Where it computes, e.g. "cpu" or "cuda:0"."""
         return str(self._like.device)
 
+    def settle(self, conduct: Conduct) -> None:
+        """Takes pictures, and puts its sites in order, as running it has shown."""
+        self.conduct, self.sites = conduct, conduct.in_order(self.sites)
+
     def forward(self, images: Tensor) -> Outputs:
         """The logits of images [N, C, H, W]."""
         with self.network.mode():
-            return self._logits(self.network.whole(self._input(images)))
+            return self._logits(self.network.whole(self._input(images)), len(images))
 
     def suspended(self, images: Tensor) -> Suspended:
         """The same forward, waiting at every site."""
+        count = len(images)
         run = self.network.run(self._input(images))
         del images
         try:
@@ -122,7 +133,7 @@ class GraphModel:
                 yield signal
                 del signal  # Or the activation would live through the stretch behind it.
         except StopIteration as end:
-            return self._logits(end.value)
+            return self._logits(end.value, count)
         finally:
             run.close()
 
@@ -154,12 +165,10 @@ class GraphModel:
         self.write(path, {key: self.network.entries[key] for key in sorted(self._changed)})
 
     def _input(self, images: Tensor) -> Tensor:
-        # A copy: some networks normalize their input in place, and it is needed again.
-        return images.to(device=self._like.device, dtype=self._like.dtype, copy=True)
+        return self.conduct.entering(images, self._like)
 
-    def _logits(self, outputs: Any) -> Outputs:
-        found = pick_outputs(outputs, self.output)
-        return found.detach() if isinstance(found, Tensor) else found
+    def _logits(self, outputs: Any, images: int) -> Outputs:
+        return self.conduct.leaving(pick_outputs(outputs, self.output), images)
 
     @property
     def _like(self) -> Tensor:

@@ -26,8 +26,16 @@ from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
 from adabn_cli.checkpoints.onnx_sites import GraphSite, groups_of, lay_out, output_axis
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import FixedLayer, Preprocessing, Signal, Site, Suspended, to_the_end
-from adabn_cli.outputs import Outputs
+from adabn_cli.model import (
+    Conduct,
+    FixedLayer,
+    Preprocessing,
+    Signal,
+    Site,
+    Suspended,
+    to_the_end,
+)
+from adabn_cli.outputs import Outputs, by_image
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
@@ -71,7 +79,7 @@ class OnnxModel:
         self.preprocessing: Preprocessing | None = metadata.preprocessing
         self.classes: Sequence[str] | None = metadata.classes
         self._input = image_input(self._graph, input_name)
-        self.input_channels = self._input.channels
+        self.input_channels, self.conduct = self._input.channels, Conduct()
         self.input_size = self._input.size
         self._changed: set[str] = set()
         self._fed_dtypes: dict[str, np.dtype[Any]] = {}
@@ -94,12 +102,17 @@ class OnnxModel:
         """Where it computes, e.g. "cpu" or "cuda:0"."""
         return str(self._device)
 
+    def settle(self, conduct: Conduct) -> None:
+        """Puts its sites in order as running it has shown; its pictures are contiguous anyway."""
+        self.conduct, self.sites = conduct, conduct.in_order(self.sites)
+
     def forward(self, images: Tensor) -> Outputs:
         """The output of images [N, C, H, W]."""
         return to_the_end(self.suspended(images))
 
     def suspended(self, images: Tensor) -> Suspended:
         """The same forward, waiting at every site."""
+        count = len(images)
         pieces = [
             _Piece({self._input.name: array}, rows, len(array))
             for array, rows in self._input.pieces(images)
@@ -113,7 +126,7 @@ class OnnxModel:
                     del made
                 piece.keep(stage.keeps | {stage.stop.value})
             if stage.stop.site is None:
-                return _joined(pieces, stage.stop.value)
+                return self.conduct.leaving(_outputs(pieces, stage.stop.value), count)
             activation = _activation(stage.stop.site, pieces, stage.stop.value)
             yield Signal(stage.stop.site, activation, [piece.values for piece in pieces])
             del activation
@@ -271,6 +284,12 @@ class _Piece:
         whole = self.rows == self.batch or not value.ndim or len(value) % self.batch
         return torch.from_numpy(value if whole else value[:real])
 
+    def output(self, name: str) -> Tensor | None:
+        """A value with an entry for each real picture; None where it has none."""
+        value = self.values[name]
+        found = by_image(torch.as_tensor(value), self.batch) if hasattr(value, "dtype") else None
+        return None if found is None else found[: self.rows]
+
 
 def _joined(pieces: Sequence[_Piece], name: str) -> Tensor | None:
     """A value over all pieces; None where it is no tensor."""
@@ -278,6 +297,14 @@ def _joined(pieces: Sequence[_Piece], name: str) -> Tensor | None:
     if len(tensors) < len(pieces):
         return None
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _outputs(pieces: Sequence[_Piece], name: str) -> Tensor | None:
+    """What the graph gives under a name, an entry for each picture; None where it gives none."""
+    parts = [part for piece in pieces if (part := piece.output(name)) is not None]
+    if len(parts) < len(pieces):
+        return None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _activation(site: Site, pieces: Sequence[_Piece], name: str) -> Tensor:

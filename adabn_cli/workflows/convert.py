@@ -13,7 +13,6 @@ from adabn_cli.checkpoints.byte_patch import appearing
 from adabn_cli.checkpoints.checkpoint import open_checkpoint
 from adabn_cli.checkpoints.conversion import (
     converted,
-    example,
     format_of,
     is_graph,
     require_convertible,
@@ -23,6 +22,7 @@ from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.errors import InputError, ModelError, UsageError
 from adabn_cli.model import Model
 from adabn_cli.workflows.output_file import require_free
+from adabn_cli.workflows.probing import channels_taken, first_outputs
 
 #: Of the largest output. onnxruntime adds in another order than torch: 1e-6 on ResNet-18.
 _ROUNDING = 1e-4
@@ -67,9 +67,9 @@ def convert(
             where=str(request.path),
             hint="Give --img-size, as in training.",
         )
-    images = None if size is None else example(opened.model, size, _PICTURES)
+    images = None if size is None else _random_pictures(opened.model, size)
     expected = None if images is None else _outputs(opened.model, images)
-    content = converted(opened, kind, size)
+    content = converted(opened, kind, images)
     with appearing(out) as temporary:
         temporary.write_bytes(content)
         try:
@@ -91,6 +91,19 @@ def convert(
         difference=difference,
         notes=opened.notes,
     )
+
+
+def _random_pictures(model: Model, size: tuple[int, int]) -> Tensor:
+    """Pictures [n, C, height, width] that the model runs on, the same each time.
+
+    Raises ModelError with the reason where it runs on none of this size.
+    """
+    known = model.preprocessing.channels if model.preprocessing else None
+    channels = channels_taken(model, size, known) or known or 3
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(_PICTURES, channels, *size, generator=generator)
+    first_outputs(model, pictures[:2])
+    return pictures
 
 
 def _compared_entries(

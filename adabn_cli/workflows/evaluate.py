@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
-from adabn_cli.errors import CannotTellError
+from adabn_cli.errors import CannotTellError, ModelError
 from adabn_cli.packs import put_in, read_pack
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.targets.source import Location
@@ -42,7 +42,8 @@ def evaluate(
     """Accuracy, confidence and predicted classes of a model on a folder of pictures.
 
     Raises CannotTellError where no picture has a label that the model's outputs could be held
-    against, and the errors of opening model, pack and pictures.
+    against, ModelError where these are no scores, and the errors of opening model, pack and
+    pictures.
     """
     check_files(request.pictures, request.data)
     stages = Stages(tell)
@@ -53,6 +54,12 @@ def evaluate(
     with stages.stage("read") as progress:
         pictures = open_pictures(
             request.data, opened.model, preprocessing, request.pictures, progress
+        )
+    if pictures.unscored is not None:
+        raise ModelError(
+            pictures.unscored,
+            where=opened.model.architecture,
+            hint="Pick another output with --output, or say what they are for with --task.",
         )
     require_used(request.pictures, pictures)
     if pictures.labelled_by is None:

@@ -1,10 +1,15 @@
-"""What is in a model file. Changes nothing and executes nothing that the file names."""
+"""What is in a model file. Changes nothing and executes nothing that the file names.
+
+A network that is known without that runs on one empty picture: how it is used is not in its file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
+import torch
 from torch import Tensor
 
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
@@ -12,10 +17,14 @@ from adabn_cli.checkpoints.model_folder import weights_in
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.errors import InputError, UnsafeError
-from adabn_cli.model import Preprocessing
+from adabn_cli.model import Model, Preprocessing
 from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 from adabn_cli.workflows.preprocessing import borrowed_note
+from adabn_cli.workflows.probing import channels_taken, first_outputs
+
+# Height and width of a picture that most networks run on, where nothing says theirs.
+_SIZE = (64, 64)
 
 
 def inspect(request: ModelRequest) -> Inspection:
@@ -65,6 +74,7 @@ def _contents(checkpoint: Checkpoint) -> dict[str, object]:
 
 def _network(opened: OpenedModel) -> dict[str, object]:
     model = opened.model
+    channels = _channels(model)
     return {
         "architecture": model.architecture,
         "architecture_source": model.architecture_source,
@@ -79,13 +89,28 @@ def _network(opened: OpenedModel) -> dict[str, object]:
             for site in model.sites
         ),
         "fixed_layers": tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
-        "input_channels": model.input_channels,
+        "input_channels": channels,
         "input_size": model.input_size if all(model.input_size) else None,
         "preprocessing": _preprocessing_part(model.preprocessing),
         "classes": tuple(model.classes) if model.classes else None,
         "classes_source": opened.classes_source,
         "notes": (*opened.notes, *borrowed_note(model.preprocessing)),
     }
+
+
+def _channels(model: Model) -> int | None:
+    """Channels that the model takes, by running it; its sites come into the order of use.
+
+    Those of the layer that is defined first where it does not run: its size may not be known.
+    """
+    known = model.preprocessing
+    size = known.size if known else _SIZE
+    channels = channels_taken(model, size, known.channels if known else None)
+    if channels is None:
+        return model.input_channels
+    with suppress(InputError):
+        first_outputs(model, torch.zeros(1, channels, *size))
+    return channels
 
 
 def _preprocessing_part(preprocessing: Preprocessing | None) -> PreprocessingPart | None:

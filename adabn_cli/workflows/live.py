@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,14 +16,23 @@ from torch import Tensor, nn
 from adabn_cli.adaptation import Adaptation, Installer, Method
 from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.engines import check_engine
-from adabn_cli.errors import TargetError, UsageError
+from adabn_cli.errors import UsageError
 from adabn_cli.measures.heads import Task
 from adabn_cli.model import entries_of
+from adabn_cli.outputs import Outputs
 from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
+from adabn_cli.workflows.given_batches import (
+    GivenLabels,
+    class_labels,
+    held_batches,
+    some_pictures,
+)
 from adabn_cli.workflows.known_profile import profile_part
 from adabn_cli.workflows.label_check import Doubt, label_doubt
 from adabn_cli.workflows.outcome import Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.preprocessing import suspect_tensors
+from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.profile import profile_of
 from adabn_cli.workflows.recording import (
     Subject,
@@ -31,12 +41,12 @@ from adabn_cli.workflows.recording import (
     record_of,
     run_part,
 )
-from adabn_cli.workflows.scored_pictures import count_classes, first_outputs
+from adabn_cli.workflows.scored_pictures import count_classes, unscored
 from adabn_cli.workflows.truth import Truth, live_truth, task_of
 
-_IMAGE_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x")
 _OFFSET = "label_offset="
-_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+# As many as a command looks at: see `adapt`.
+_SUSPECT_IMAGES = 16
 
 
 def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
@@ -60,8 +70,9 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     """Re-estimates the model's statistics on these images, in place, and returns the record.
 
     `images` are batches [n, C, H, W] as the model takes them: tensors, (images, labels) pairs as a
-    DataLoader gives them, or dicts. They are read once and held, so a shuffling loader will do.
-    Labels [n] (class indices, negative where unknown) are only for the record. By `task`, or by the
+    DataLoader gives them, or dicts. Integers are not cast. They are read once and held, so a
+    shuffling loader will do. Labels [n] (class indices, negative where unknown) or [n, K] (one-hot)
+    are only for the record, which says it of labels that were not used. By `task`, or by the
     outputs, they are masks [n, H, W] (255 where unknown) or numbers [n, D] (NaN where unknown).
     `label_offset` is the first class's number: 1 where labels count from 1. Without it they count
     from 0, and labels that the model contradicts clearly raise TargetError, or are not scored where
@@ -80,19 +91,24 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     if profile is not None:
         require_profile_of(profile, wrapped)
     with stages.stage("read"):
-        held, given = _held(images)
-    outputs = first_outputs(wrapped, held[0][:1])
+        held, given = held_batches(images)
+    outputs = _tried(wrapped, held)
     found = task_of(outputs, task)
     truth = live_truth(found, outputs, _truths(given, found, task)) if found else None
-    labels_N = _counted(_class_indices(given, held) if found is None else None, label_offset)
+    labels = class_labels(given, held, _scored(outputs)) if found is None else GivenLabels()
+    labels_N = _counted(labels.indices_N, label_offset)
     _check_classes(count_classes(outputs), labels_N, classes)
-    check = _Check(wrapped, held, None if label_offset is not None else labels_N)
+    check = _Check(
+        wrapped, held, None if label_offset is not None else labels_N, _scored(outputs) or 0
+    )
     if doubt := check.doubt():
         raise doubt.error("the labels that came with the batches", _OFFSET)
     images_held = sum(map(len, held))
     adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum)
     installer = Installer(wrapped, adaptation, images_held, profile)
     part = None if profile is None else profile_part(profile, None, "given")
+    suspicion = suspect_tensors(wrapped, some_pictures(held, _SUSPECT_IMAGES), installer)
+    why = unscored(outputs) if found is None else None
     subject = Subject(
         live_model_part(wrapped),
         TargetPart(
@@ -112,6 +128,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         ),
         labels_N,
         classes,
+        warnings=tuple(doubt for doubt in (why, labels.unused, suspicion) if doubt),
         truth=truth,
     )
     with installer.undone_on_failure():
@@ -144,12 +161,16 @@ def profile(
     Raises UsageError, ModelError, TargetError.
     """
     wrapped = EagerModel(model, output=output)
-    held, given = _held(images)
-    outputs = first_outputs(wrapped, held[0][:1])
-    labels_N = _class_indices(given, held) if task_of(outputs, "auto") is None else None
-    labels_N = _counted(labels_N, label_offset)
-    _check_classes(count_classes(outputs), labels_N, None)
-    if doubt := _Check(wrapped, held, None if label_offset is not None else labels_N).doubt():
+    held, given = held_batches(images)
+    outputs = _tried(wrapped, held)
+    classes = _scored(outputs) if task_of(outputs, "auto") is None else None
+    labels = class_labels(given, held, classes)
+    if labels.unused:
+        warnings.warn(labels.unused, stacklevel=2)  # A profile has no place for it.
+    labels_N = _counted(labels.indices_N, label_offset)
+    _check_classes(classes, labels_N, None)
+    checked = None if label_offset is not None else labels_N
+    if doubt := _Check(wrapped, held, checked, classes or 0).doubt():
         raise doubt.error("the labels that came with the batches", _OFFSET)
     found, _ = profile_of(wrapped, held, labels_N, Stages())
     return found
@@ -162,13 +183,13 @@ class _Check:
     model: EagerModel
     held: Sequence[Tensor]
     labels_N: NDArray[np.int64] | None
+    classes: int
 
     def doubt(self) -> Doubt | None:
         """What the model says against where the labels count from."""
         if self.labels_N is None:
             return None
-        classes = count_classes(first_outputs(self.model, self.held[0][:1]))
-        return label_doubt(self.model, self.labels_N, classes or 0, self._some)
+        return label_doubt(self.model, self.labels_N, self.classes, self._some)
 
     def _some(self, rows: Tensor) -> Iterator[Tensor]:
         start = 0
@@ -183,8 +204,8 @@ def _unscored(subject: Subject, doubt: Doubt) -> Subject:
     """The subject without labels that the adapted model contradicts, and a warning."""
     target = subject.target.model_copy(update={"labels": None, "labeled_images": 0})
     sentence = f"{doubt.sentence}. They are not scored. {doubt.hint(_OFFSET)}"
-    warnings = (*subject.warnings, sentence)
-    return replace(subject, target=target, labels_N=None, warnings=warnings)
+    told = (*subject.warnings, sentence)
+    return replace(subject, target=target, labels_N=None, warnings=told)
 
 
 def _counted(labels_N: NDArray[np.int64] | None, offset: int | None) -> NDArray[np.int64] | None:
@@ -203,6 +224,17 @@ def _counted(labels_N: NDArray[np.int64] | None, offset: int | None) -> NDArray[
             hint="Give the number of the first class; -1 where a label is unknown.",
         )
     return np.where(known_N, labels_N - offset, -1)
+
+
+def _tried(model: EagerModel, held: Sequence[Tensor]) -> Outputs:
+    """What the model makes of the first image, or of the first that are integers."""
+    first = next((batch for batch in held if not batch.is_floating_point()), held[0])
+    return first_outputs(model, first[:2], "tensors")
+
+
+def _scored(outputs: Outputs) -> int | None:
+    """How many classes the outputs score; None if they are of another kind."""
+    return None if unscored(outputs) else count_classes(outputs)
 
 
 def _check_classes(
@@ -236,44 +268,6 @@ def _labeled_images(labels_N: NDArray[np.int64] | None, truth: Truth | None) -> 
     return 0 if labels_N is None else int((labels_N >= 0).sum())
 
 
-def _held(batches: Iterable[Any]) -> tuple[list[Tensor], list[Any]]:
-    """All batches, and what each brought as labels where every one brought some."""
-    images: list[Tensor] = []
-    labels: list[Any] = []
-    for number, batch in enumerate(batches):
-        found, label = _split(batch, number)
-        if len(found):
-            images.append(found.detach().clone())  # Some loaders fill one buffer again.
-            if label is not None:
-                labels.append(label.detach().clone() if isinstance(label, Tensor) else label)
-    if not images:
-        raise TargetError("There are no images to adapt to.", hint="Give at least one batch.")
-    if labels and len(labels) < len(images):
-        raise UsageError(
-            f"{len(labels)} of {len(images)} batches have labels.",
-            hint="Give labels with every batch (-1 where unknown), or with none.",
-        )
-    return images, labels
-
-
-def _split(batch: Any, number: int) -> tuple[Tensor, Any]:
-    """The images of a batch, and its labels as they are."""
-    images: Any = batch
-    labels: Any = None
-    if isinstance(batch, Mapping):
-        images = next((batch[key] for key in _IMAGE_KEYS if key in batch), None)
-        labels = next((batch[key] for key in _LABEL_KEYS if key in batch), None)
-    elif isinstance(batch, tuple | list) and batch:
-        images, labels = batch[0], batch[1] if len(batch) > 1 else None
-    if not isinstance(images, Tensor) or images.dim() < 2:
-        raise UsageError(
-            f"Batch {number} holds no tensor of images.",
-            where=f"type: {type(batch).__name__}",
-            hint="Give tensors [n, C, H, W], (images, labels) pairs, or dicts with 'image'.",
-        )
-    return images, labels
-
-
 def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | None:
     """The labels as tensors; None where they are none, or no masks where none were asked for."""
     try:
@@ -288,32 +282,3 @@ def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | Non
     if asked == "auto" and task == "segmentation" and any(part.dim() != 3 for part in found):
         return None
     return found or None
-
-
-def _class_indices(labels: Sequence[Any], images: Sequence[Tensor]) -> NDArray[np.int64] | None:
-    """One class index an image; None for boxes, masks and captions, which accuracy is not of."""
-    found = [
-        _indices_of(label, len(batch), number)
-        for number, (label, batch) in enumerate(zip(labels, images, strict=False))
-    ]
-    known = [part for part in found if part is not None]
-    if not known or len(known) < len(images):
-        return None
-    return torch.cat(known).cpu().numpy().astype(np.int64)
-
-
-def _indices_of(labels: Any, n: int, number: int) -> Tensor | None:
-    try:
-        found = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if found.shape == (n, 1):
-        found = found.squeeze(1)
-    if found.shape != (n,):
-        return None
-    if found.is_floating_point() or found.is_complex():
-        raise UsageError(
-            f"The labels of batch {number} are {found.dtype}, not class indices.",
-            hint="Give integers, or leave them out; numbers take task='regression'.",
-        )
-    return found

@@ -18,6 +18,8 @@ from adabn_cli.errors import UsageError
 from adabn_cli.measures.divergence import symmetric_kl_nats
 from adabn_cli.model import InputSize, Model, Preprocessing
 from adabn_cli.moments import measure
+from adabn_cli.workflows.failed_forward import channel_count
+from adabn_cli.workflows.probing import channels_taken
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -63,7 +65,7 @@ def resolve_preprocessing(model: Model, options: PreprocessingOptions) -> Prepro
         known = replace(known, size=size, source=f"{known.source}; size: the graph")
     ours = {*given, *(["size"] if size else [])}
     borrowed = tuple(name for name in known.borrowed if name not in ours)
-    return _with_channels(_checked(replace(known, borrowed=borrowed)), model.input_channels)
+    return _with_channels(_checked(replace(known, borrowed=borrowed)), model)
 
 
 def borrowed_note(preprocessing: Preprocessing | None) -> tuple[str, ...]:
@@ -139,8 +141,11 @@ def _checked(preprocessing: Preprocessing) -> Preprocessing:
     return p
 
 
-def _with_channels(preprocessing: Preprocessing, channels: int | None) -> Preprocessing:
-    given = preprocessing.channels
+def _with_channels(preprocessing: Preprocessing, model: Model) -> Preprocessing:
+    """The same for as many channels as the model takes. Raises UsageError where they do not fit."""
+    given, channels = preprocessing.channels, model.input_channels
+    if given != channels or given not in (1, 3):  # The definition alone may be wrong: it is run.
+        channels = channels_taken(model, preprocessing.size, given)
     if channels is None or channels == given:
         if given not in (1, 3):
             raise UsageError(
@@ -153,9 +158,9 @@ def _with_channels(preprocessing: Preprocessing, channels: int | None) -> Prepro
         # One number for all three channels, as with the common --mean 0.5 --std 0.5.
         return replace(preprocessing, mean=preprocessing.mean * 3, std=preprocessing.std * 3)
     raise UsageError(
-        f"The model takes {channels} channels; mean and std are given for {given}.",
+        f"The model takes {channel_count(channels)}; mean and std are given for {given}.",
         where=f"Preprocessing from {preprocessing.source}",
-        hint=f"Give {channels} numbers to --mean and --std."
+        hint=f"Give {channels} number{'s' * (channels > 1)} to --mean and --std."
         if channels in (1, 3)
         else "Only models of gray or RGB pictures can be adapted.",
     )
@@ -168,6 +173,8 @@ def _with_channels(preprocessing: Preprocessing, channels: int | None) -> Prepro
 # lopsided: photographs shift the CIFAR-10 net by 0.32 nats, and by 0.36 as BGR.
 _LARGE_SHIFT_NATS = 0.5
 _EXPLAINED = 0.15
+# Undoing a normalization gives 0 to 1 up to rounding; a wrong one leaves more.
+_OUTSIDE = 1e-3
 
 
 def suspect_preprocessing(
@@ -178,13 +185,39 @@ def suspect_preprocessing(
     A wrong normalization looks like domain shift to AdaBN. So the first site is measured on some
     images under the mistakes people make; one that explains nearly all of a large shift is named.
     """
-    site, given_kl = _first_site_kl(model, images, installer)
-    if site is None or not given_kl >= _LARGE_SHIFT_NATS:  # Not where it is NaN, either.
+    return _suspicion(model, images, installer, _others(images, preprocessing, model.preprocessing))
+
+
+def suspect_tensors(model: Model, images: Tensor, installer: Installer) -> str | None:
+    """The same of images [N, C, H, W] that came as tensors: nobody says how they were normalized.
+
+    What they were is told by their values: in 0 to 1, in 0 to 255, or normalized in one of the
+    common ways, where undoing that gives values in 0 to 1.
+    """
+    if images.dim() != 4 or images.shape[1] not in _COMMON or not images.is_floating_point():
         return None
-    shifts = {
-        name: _first_site_kl(model, other, installer)[1]
-        for name, other in _others(images, preprocessing, model.preprocessing).items()
-    }
+    common = [*_COMMON[images.shape[1]].values(), ((0.5,), (0.5,))]
+    plain = [((0.0,), (1.0,))] if images.max() <= 1 else [((0.0,), (1 / 255,))]
+    others: dict[str, Tensor] = {}
+    for mean, std in plain if images.min() >= 0 else common:
+        pixels = images.cpu() * _channelwise(std) + _channelwise(mean)
+        if pixels.min() >= -_OUTSIDE and pixels.max() <= 1 + _OUTSIDE:
+            others |= {
+                f"the images as {what}": (pixels - _channelwise(new_mean)) / _channelwise(new_std)
+                for what, (new_mean, new_std) in _as_tensors(images.shape[1]).items()
+            }
+            others |= _mistaken(pixels, mean, std)
+    return _suspicion(model, images, installer, others)
+
+
+def _suspicion(
+    model: Model, images: Tensor, installer: Installer, others: Mapping[str, Tensor]
+) -> str | None:
+    """What to say where one of the others explains a large shift of the images; None else."""
+    site, given_kl = _first_site_kl(model, images, installer)
+    if not others or site is None or not given_kl >= _LARGE_SHIFT_NATS:  # Nor where it is NaN.
+        return None
+    shifts = {name: _first_site_kl(model, other, installer)[1] for name, other in others.items()}
     name, least = min(shifts.items(), key=lambda item: item[1])
     if not least <= given_kl * _EXPLAINED:
         return None
@@ -229,12 +262,30 @@ def _others(images: Tensor, given: Preprocessing, own: Preprocessing | None) -> 
         name: (plain - _channelwise(mean)) / _channelwise(std)
         for name, (mean, std) in normalizations.items()
     }
+    return others | _mistaken(plain, given.mean, given.std)
+
+
+def _mistaken(plain: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Tensor]:
+    """Images of values in 0 to 1 under what people mistake beside the normalization."""
     mistaken = {"inverted brightness": 1 - plain}
-    if given.channels == 3:
+    if plain.shape[1] == 3:
         mistaken["swapped channels (BGR for RGB)"] = plain.flip(1)
-    for name, pixels in mistaken.items():
-        others[name] = (pixels - _channelwise(given.mean)) / _channelwise(given.std)
-    return others
+    return {
+        name: (pixels - _channelwise(mean)) / _channelwise(std) for name, pixels in mistaken.items()
+    }
+
+
+def _as_tensors(channels: int) -> dict[str, _Normalization]:
+    """The normalizations in common use, in the words of Python code."""
+    return {
+        "values in 0 to 1": ((0.0,), (1.0,)),
+        "values in 0 to 255": ((0.0,), (1 / 255,)),
+        "(x - 0.5) / 0.5 of x in 0 to 1": ((0.5,), (0.5,)),
+        **{
+            f"x in 0 to 1 normalized by mean {mean} and std {std}": (mean, std)
+            for mean, std in _COMMON[channels].values()
+        },
+    }
 
 
 def _channelwise(numbers: tuple[float, ...]) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from adabn_cli.batch import Progress
 from adabn_cli.engines.memory import keeping_freed
-from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.errors import UsageError
 from adabn_cli.measures.heads import Head
 from adabn_cli.model import Model, Preprocessing
-from adabn_cli.outputs import Outputs
+from adabn_cli.outputs import Boxes, Outputs
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 from adabn_cli.targets.class_names import Order
 from adabn_cli.targets.deep_values import ValueRange
@@ -25,6 +25,7 @@ from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
 from adabn_cli.targets.table import BY_HEADER, Columns
 from adabn_cli.workflows.label_check import Doubt, in_order, label_doubt, mask_doubt
+from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.truth import Truth, TruthRequest, read_truth, task_of
 
 
@@ -57,7 +58,8 @@ class PicturesRequest:
 class ScoredPictures:
     """Decoded pictures and their labels, for `model`; a `truth` where it gives no classes.
 
-    `n_outputs` are its classes, where they are known.
+    `n_outputs` are its classes, where they are known. `unscored` says why nothing is scored,
+    where the outputs are of no kind that can be.
     """
 
     model: Model
@@ -66,6 +68,7 @@ class ScoredPictures:
     truth: Truth | None = None
     n_outputs: int = 0
     offset: int | None = None
+    unscored: str | None = None
 
     @property
     def images(self) -> int:
@@ -170,12 +173,16 @@ def open_pictures(
             ),
             progress,
         )
-    outputs = first_outputs(model, target.spread(1))
+    outputs = first_outputs(model, target.spread(min(2, request.batch_size)))
     task = task_of(outputs, request.task)
     if task is None and request.masks is not None:
         raise UsageError(
             "--masks are for maps, and the model's outputs are none.", hint="Leave out --masks."
         )
+    if task is None and (why := unscored(outputs)):
+        _require_no_labels(request, why)
+        none_N = np.full(len(target.pictures), -1, dtype=np.int64)
+        return ScoredPictures(model, target, Labels(none_N, None, (why,), None), unscored=why)
     labels = read_labels(
         target.pictures,
         LabelRequest(
@@ -222,20 +229,30 @@ def require_used(request: PicturesRequest, *opened: ScoredPictures) -> None:
         )
 
 
-def first_outputs(model: Model, first: Tensor) -> Outputs:
-    """What the model makes of one picture.
+def unscored(outputs: Outputs) -> str | None:
+    """Why the outputs of one picture cannot be scored as those of a class; None if they can."""
+    if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.is_floating_point():
+        return None
+    if isinstance(outputs, Tensor):
+        kind = "numbers" if outputs.is_floating_point() else "integers"
+        found = f"The model gives {kind} of shape {list(outputs.shape[1:])} for each picture"
+    elif isinstance(outputs, Boxes):
+        found = "The model gives boxes"
+    else:
+        found = "The model's outputs have no entry of one shape for each picture"
+    return f"{found}: these are no class scores, so nothing is scored."
 
-    Finds out before the long work whether the model takes these pictures at all: raises ModelError
-    with the reason where not.
-    """
-    try:
-        return model.forward(first)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ModelError(
-            f"The model cannot run on a picture of shape {tuple(first.shape[1:])}.",
-            where=f"{type(error).__name__}: {error}".strip().splitlines()[-1],
-            hint="Check --img-size, the number of channels in --mean, and --arch.",
-        ) from error
+
+def _require_no_labels(request: PicturesRequest, why: str) -> None:
+    """Raises UsageError where labels were given that nothing can be held against."""
+    for option, given in (
+        ("--labels", request.labels not in ("auto", "none")),
+        ("--class-map", request.class_map is not None),
+    ):
+        if given:
+            raise UsageError(
+                why, hint=f"Leave out {option}, pick another --output, or say what it is: --task."
+            )
 
 
 def count_classes(outputs: Outputs) -> int | None:

@@ -28,7 +28,7 @@ from adabn_cli.errors import AdabnError, InputError, TargetError, UsageError
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import summarise, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Preprocessing, entries_of, statistics_of
+from adabn_cli.model import Model, Preprocessing, entries_of, statistics_of
 from adabn_cli.printable import valid_text
 from adabn_cli.targets.arrivals import Arrivals
 from adabn_cli.targets.decoding import Unreadable, decode
@@ -46,8 +46,9 @@ from adabn_cli.workflows.preprocessing import (
     borrowed_note,
     resolve_preprocessing,
 )
+from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.run_folder import write_file_whole
-from adabn_cli.workflows.scored_pictures import first_outputs
+from adabn_cli.workflows.scored_pictures import unscored
 
 #: What happened, by name, ready for JSON. "event" and "time" (UTC, ISO 8601) are always there.
 Event = Mapping[str, Any]
@@ -99,7 +100,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     opened = open_model(request.model)
     require_adaptable(opened.model, with_profile=False, path=request.model.path)
     preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
-    first_outputs(opened.model, torch.zeros(1, preprocessing.channels, *preprocessing.size))
+    notes = _tried(opened.model, preprocessing, request.every)
     installer = Installer(opened.model, adaptation, images=request.every)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
             hint="Give a folder that can be written to to -o.",
         ) from error
     watching = _Watching(request, clock, tell, installer, preprocessing)
-    watching.tell_start(opened)
+    watching.tell_start(opened, notes)
     try:
         reason = watching.until_stopped()
     except AdabnError as error:
@@ -138,6 +139,16 @@ def _require_usable(request: WatchRequest) -> None:
             where=str(pack),
             hint="Give another folder to -o, or replace the pack with --force.",
         )
+
+
+def _tried(model: Model, preprocessing: Preprocessing, every: int) -> tuple[str, ...]:
+    """What running the model on random pictures shows that is to be told, before any arrives."""
+    shape = (min(2, every), *preprocessing.size, preprocessing.channels)
+    pixels_NHWC = torch.randint(
+        256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    why = unscored(first_outputs(model, next(iter(PictureBatches(pixels_NHWC, preprocessing, 2)))))
+    return () if why is None else (why,)
 
 
 class _Watching:
@@ -283,7 +294,7 @@ class _Watching:
         worst = max(means, key=lambda name: means[name])
         return worst, means[worst]
 
-    def tell_start(self, opened: OpenedModel) -> None:
+    def tell_start(self, opened: OpenedModel, notes: tuple[str, ...]) -> None:
         """Tells what is watched with what."""
         self._tell(
             "started",
@@ -294,7 +305,7 @@ class _Watching:
             momentum=self._request.momentum,
             every=self._request.every,
             preprocessing=self._preprocessing.source,
-            notes=[*opened.notes, *borrowed_note(self._preprocessing)],
+            notes=[*opened.notes, *borrowed_note(self._preprocessing), *notes],
         )
 
     def tell_end(self, reason: str) -> None:

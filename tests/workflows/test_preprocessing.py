@@ -22,6 +22,10 @@ class _Model:
         self.preprocessing, self.input_channels = preprocessing, channels
         self.input_size = (None, None)
 
+    def forward(self, images):
+        if images.shape[1] != self.input_channels:
+            raise RuntimeError("other channels")
+
 
 _KNOWN = Preprocessing((32, 32), (0.5,) * 3, (0.2,) * 3, source="checkpoint")
 
@@ -51,7 +55,7 @@ def test_one_number_is_for_all_channels():
         (_Model(_KNOWN), {"size": (0, 8)}, "--img-size"),
         (_Model(_KNOWN), {"crop_pct": 0.0}, "--crop-pct"),
         (_Model(_KNOWN), {"interpolation": "magic"}, "bicubic"),
-        (_Model(_KNOWN, channels=1), {}, "Give 1 numbers"),
+        (_Model(_KNOWN, channels=1), {}, "Give 1 number to"),
         (_Model(_KNOWN, channels=4), {}, "gray or RGB"),
         (
             _Model(None, None),
