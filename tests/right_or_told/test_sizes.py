@@ -111,7 +111,7 @@ def test_a_graph_of_gray_pictures_takes_no_three_means(tmp_path, command, photos
     assert command(*asked, *_VALUES).code == 0
     refused = command(*asked, "--force", "--mean", "0,0,0", "--std", "1,1,1")
     assert refused.code == 2
-    assert "The model takes 1 channels; mean and std are given for 3." in refused.err
+    assert "The model takes 1 channel; mean and std are given for 3." in refused.err
 
 
 @pytest.fixture(scope="module")
