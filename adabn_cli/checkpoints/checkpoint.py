@@ -155,7 +155,7 @@ def open_checkpoint(
     if kind == "safetensors":
         return _from_safetensors(path, sha256, module.read(path), weights)
     if kind == "onnx":
-        return _from_graph(kind, sha256, module.read(path), weights)
+        return _from_graph(kind, sha256, module.read(path, sha256), weights)
     if kind == "exported-program":
         return _from_graph(kind, sha256, module.read(path), weights)
     if kind == "torchscript":

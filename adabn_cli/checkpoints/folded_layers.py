@@ -49,11 +49,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class FoldedLayer:
-    """A layer into which a normalizer may be folded; `by_output` makes a weight of its [C, *]."""
+    """A layer into which a normalizer may be folded; `by_output` makes a weight of its [C, *].
+
+    Without `by_output` it is a normalizer written out: `weight` [C] are its factors.
+    """
 
     weight: Tensor
     bias_C: Tensor
-    by_output: Callable[[Tensor], Tensor]
+    by_output: Callable[[Tensor], Tensor] | None
 
 
 def read_reference(path: Path, *, trust_pickle: bool, weights: str | None) -> Reference:
@@ -135,6 +138,9 @@ def _factors(
 
     A channel that is all 0 there has no factor: NaN.
     """
+    if layer.by_output is None:
+        yield layer.weight.double(), None
+        return
     folded_CK = layer.by_output(layer.weight.double())
     size_C = folded_CK.abs().amax(1)
     for key, tensor in tensors.items():

@@ -83,7 +83,7 @@ class OnnxFile:
         patch(self.path, path, edits.get("", {}), sha256=self.sha256)
 
     def _write_anew(self, path: Path, changed: Mapping[str, tuple[Entry, Tensor]]) -> None:
-        fresh = read(self.path)
+        fresh = read(self.path, sha256_of(self.path))
         if (fresh.sha256, fresh.data_files) != (self.sha256, self.data_files):
             raise ModelError(
                 "The model has changed since it was opened.",
@@ -141,12 +141,14 @@ def require_onnx(path: Path) -> ModuleType:
     return onnx
 
 
-def read(path: Path) -> OnnxFile:
-    """The content of an ONNX file and of its data files; raises ModelError where it is damaged."""
+def read(path: Path, sha256: str) -> OnnxFile:
+    """The content of an ONNX file of that hash, and of its data files.
+
+    Raises ModelError where it is damaged.
+    """
     onnx = require_onnx(path)
     from google.protobuf.message import DecodeError
 
-    sha256 = sha256_of(path)
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:

@@ -19,11 +19,12 @@ from torch import Tensor
 from adabn_cli.checkpoints.folded_layers import Reference
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.checkpoints.onnx_file import OnnxFile, as_message, as_torch
-from adabn_cli.checkpoints.onnx_graph import Graph, attribute_of, is_op
+from adabn_cli.checkpoints.onnx_folding import folded
+from adabn_cli.checkpoints.onnx_graph import Graph
 from adabn_cli.checkpoints.onnx_input import image_input, require_no_other_input
 from adabn_cli.checkpoints.onnx_reference import with_reference
 from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
-from adabn_cli.checkpoints.onnx_sites import GraphSite, groups_of, lay_out, output_axis
+from adabn_cli.checkpoints.onnx_sites import GraphSite, lay_out
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import (
@@ -48,8 +49,8 @@ class OnnxModel:
     """A graph read from a file. Statistics are fed to its sessions, which are made once.
 
     `output` is the name or the number of the output that is the logits, `input_name` the input that
-    takes pictures where there are several. With a `reference` its sites are the layers that a
-    normalizer of the unfolded checkpoint is folded into.
+    takes pictures where there are several. With a `reference` the layers that a normalizer of the
+    unfolded checkpoint is folded into are told by it.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class OnnxModel:
         require_onnxruntime(self._device)
         self._file = file
         self._graph = Graph(file.proto.graph, given=input_name)
-        layout, self.notes = lay_out(self._graph), tuple[str, ...]()
+        layout = lay_out(self._graph, every_layer=reference is not None)
         if reference is not None:
-            layout, note = with_reference(layout, self._graph, reference)
-            self.notes = (note,)
+            layout = with_reference(layout, self._graph, reference)
+        self.notes = (*layout.counts, *layout.shared)
         self._entries = layout.entries
         self._graph_sites = {found.site.name: found for found in layout.sites}
         self.sites: Sequence[Site] = [found.site for found in layout.sites]
@@ -161,27 +162,13 @@ class OnnxModel:
             key: value
             for found in self._graph_sites.values()
             if _at_output(found)
-            for key, value in self._folded(found).items()
+            for key, value in folded(self._graph, found, self._state).items()
         }
 
     def save(self, path: Path) -> None:
         """Writes the file that was read, with the changed entries replaced."""
         new = {key: self._state[key] for key in self._changed} | dict(self.folded())
         self._file.write(path, {key: (self._entries[key], value) for key, value in new.items()})
-
-    def _folded(self, found: GraphSite) -> dict[str, Tensor]:
-        scale_C, shift_C = (self._state[found.site.keys[role]] for role in ("scale", "shift"))
-        if not ((scale_C != 1).any() or (shift_C != 0).any()):
-            return {}
-        node = self._graph.nodes[found.places[0]]
-        weight, bias = (self._state[found.inputs[name]] for name in ("weight", "bias"))
-        beta = attribute_of(node, "beta") if is_op(node, "Gemm") else None
-        shift_C = shift_C / (1.0 if beta is None else beta.f)
-        new_bias = bias.double() * scale_C.reshape(bias.shape) + shift_C.reshape(bias.shape)
-        return {
-            found.inputs["weight"]: _scaled(node, weight, scale_C).to(weight.dtype),
-            found.inputs["bias"]: new_bias.to(bias.dtype),
-        }
 
     def _entry_tensors(self) -> dict[str, Tensor]:
         """The state; and the graph's nodes are made to read every entry by its key."""
@@ -336,16 +323,3 @@ def _pick_output(names: Sequence[str], choice: str | None) -> str:
         f"--output {choice}: The model has no output of that name.",
         hint=f"It has: {', '.join(names)}.",
     )
-
-
-def _scaled(node: NodeProto, weight: Tensor, scale_C: Tensor) -> Tensor:
-    """The weight with each output channel scaled, in float64."""
-    wide, axis = weight.double(), output_axis(node)
-    if not is_op(node, "ConvTranspose"):
-        shape = [1] * wide.dim()
-        shape[axis] = -1
-        return wide * scale_C.reshape(shape)
-    # [in, out / groups, *]: the inputs of a group lead to the outputs of that group.
-    grouped = wide.reshape(groups_of(node), -1, *wide.shape[1:])
-    scale = scale_C.reshape(len(grouped), 1, -1, *[1] * (wide.dim() - 2))
-    return (grouped * scale).reshape(wide.shape)

@@ -2,80 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
 
 from adabn_cli.checkpoints.folded_layers import FoldedLayer, Reference, unfold
 from adabn_cli.checkpoints.onnx_file import as_torch
-from adabn_cli.checkpoints.onnx_graph import Graph, is_op
-from adabn_cli.checkpoints.onnx_sites import GraphSite, Layout, groups_of, output_axis
+from adabn_cli.checkpoints.onnx_folding import rows_by_output
+from adabn_cli.checkpoints.onnx_graph import Graph
+from adabn_cli.checkpoints.onnx_sites import GraphSite, Layout
 from adabn_cli.errors import UsageError
 from adabn_cli.model import FixedLayer
 from adabn_cli.normalizers.folded_batch_norm import FoldedSite, Unfolded
 from adabn_cli.printable import first_few
 
-if TYPE_CHECKING:
-    from onnx import NodeProto
 
+def with_reference(layout: Layout, graph: Graph, reference: Reference) -> Layout:
+    """The layout with those layers alone that the reference tells, beside nodes that are kept.
 
-def with_reference(layout: Layout, graph: Graph, reference: Reference) -> tuple[Layout, str]:
-    """The layout with those layers alone as sites, and a sentence on how they were told.
-
-    Raises UsageError where the graph has its normalizers, ModelError where none is told.
+    Its counts say how they were told. Raises UsageError where the graph has its normalizers,
+    ModelError where none is told.
     """
-    if any(found.site.kind != "affine" for found in layout.sites):
+    at_output = [found for found in layout.sites if found.site.kind == "affine"]
+    layers = {found.site.name: _layer(layout, graph, found) for found in at_output}
+    kept = _kept_of(layout, graph, reference)
+    missing = {x: y for x, y in reference.normalizers.items() if x not in kept}
+    if layout.kept and not missing:
         raise UsageError(
             "The graph stores statistics of its own, so it needs no reference.",
             hint="Leave out --reference.",
         )
-    layers = {found.site.name: _layer(layout, graph, found) for found in layout.sites}
-    told = unfold(layers, reference)
-    sites = [
-        replace(found, site=_as_folded(found, told[found.site.name][1]))
-        for found in layout.sites
-        if found.site.name in told
-    ]
+    told = unfold(layers, replace(reference, normalizers=missing))
+    found_by_name = {found.site.name: found for found in at_output}
     others = [
         FixedLayer(
-            found.site.name,
+            name,
             graph.nodes[found.places[0]].op_type,
             "has no BatchNorm of the reference folded in",
         )
-        for found in layout.sites
-        if found.site.name not in told
+        for name, found in found_by_name.items()
+        if name not in told
     ]
-    lost = reference.normalizers.keys() - {other for other, _ in told.values()}
+    sites = [
+        replace(found, site=_as_folded(found, told[found.site.name][1]))
+        if found.site.name in told
+        else found
+        for found in layout.sites
+        if found.site.kind != "affine" or found.site.name in told
+    ]
+    lost = missing.keys() - {other for other, _ in told.values()}
     note = (
         f"{len(told)} of the graph's {len(layers)} layers are told to be folded BatchNorm by the "
         f"weights of {reference.path}"
     )
+    if layout.kept:
+        note = f"{layout.kept} BatchNorm kept, {len(told)} folded into layers: {note}"
     if lost:
         note += f"; {len(lost)} of its BatchNorm layers are not found: {first_few(sorted(lost), 3)}"
-    return replace(layout, sites=sites, fixed=[*layout.fixed, *others]), f"{note}."
+    fixed = [*layout.fixed, *others]
+    return replace(layout, sites=sites, fixed=fixed, counts=(f"{note}.",))
+
+
+def _kept_of(layout: Layout, graph: Graph, reference: Reference) -> set[str]:
+    """The normalizers of the reference that are nodes of the graph: by gamma, beta and name.
+
+    Not by their statistics, which may have been adapted.
+    """
+    kept: set[str] = set()
+    for found in layout.sites:
+        if found.site.kind != "batch_norm":
+            continue
+        tensors = [graph.tensor(name) for name in graph.nodes[found.places[0]].input[1:3]]
+        gamma_C, beta_C = (as_torch(x).double() for x in tensors if x is not None)
+        alike = [
+            name
+            for name, stored in reference.normalizers.items()
+            if name not in kept
+            and stored.gamma_C.shape == gamma_C.shape
+            and torch.allclose(stored.gamma_C, gamma_C, rtol=1e-3, atol=1e-6)
+            and torch.allclose(stored.beta_C, beta_C, rtol=1e-3, atol=1e-6)
+        ]
+        if alike:
+            kept.add(found.site.name if found.site.name in alike else alike[-1])
+    return kept
 
 
 def _layer(layout: Layout, graph: Graph, found: GraphSite) -> FoldedLayer:
+    written = found.written
+    if written is not None:
+        return FoldedLayer(written.factor_C, written.shift_C, by_output=None)
     weight, bias = (
         as_torch(graph.tensors[layout.entries[found.inputs[name]].root])
         for name in ("weight", "bias")
     )
-    return FoldedLayer(weight, bias, _by_output(graph.nodes[found.places[0]]))
-
-
-def _by_output(node: NodeProto) -> Callable[[Tensor], Tensor]:
-    """Makes a weight of the node's shape a matrix with a row for each output channel."""
-
-    def rows(weight: Tensor) -> Tensor:
-        if not is_op(node, "ConvTranspose"):
-            return weight.movedim(output_axis(node), 0).flatten(1)
-        # [in, out / groups, *]: the inputs of a group lead to the outputs of that group.
-        grouped = weight.reshape(groups_of(node), -1, *weight.shape[1:])
-        return grouped.movedim(2, 1).flatten(0, 1).flatten(1)
-
-    return rows
+    return FoldedLayer(weight, bias, rows_by_output(graph.nodes[found.places[0]]))
 
 
 def _as_folded(found: GraphSite, unfolded: Unfolded) -> FoldedSite:

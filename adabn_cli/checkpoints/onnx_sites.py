@@ -1,28 +1,34 @@
-"""Where an ONNX graph can be adapted: BatchNormalization nodes, or layers they were folded into.
+"""Where an ONNX graph can be adapted: BatchNormalization nodes, and layers they were folded into.
 
 Knows ONNX's operators; runs nothing and knows no file. C channels.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
-from typing import TYPE_CHECKING
 
+from adabn_cli.checkpoints.onnx_folds import (
+    Surroundings,
+    WrittenOut,
+    named_as_folded,
+    stands_as_folded,
+    written_out,
+)
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Entry, Graph, Reader, attribute_of, is_op
+from adabn_cli.checkpoints.onnx_layers import (
+    OUTPUT_EPS,
+    Candidate,
+    find_layers,
+    free_name,
+    label_of,
+    read_at,
+)
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
-
-# A layer without a normalizer has no eps; this one keeps the divergence of a dead channel finite.
-_OUTPUT_EPS = 1e-8
+from adabn_cli.printable import first_few
 
 _STATISTICS = {"mean": ("running_mean", 3), "var": ("running_var", 4)}
-_LAYER = {"weight": ("weight", 1), "bias": ("bias", 2)}
 
 #: How to export with the nodes kept; both were tried with torch 2.13.
 KEEP_NODES = (
@@ -53,89 +59,107 @@ _QUANTIZED = (
 class GraphSite:
     """A site and the nodes that are it, by their places in the graph: several where it is reused.
 
-    `inputs` maps a name ("mean", "weight") to the state entry that the nodes read there.
+    `inputs` maps a name ("mean", "weight") to the state entry that the nodes read there. `written`
+    is the normalizer as arithmetic, where it is that.
     """
 
     site: Site
     places: tuple[int, ...]
     inputs: Mapping[str, str]
+    written: WrittenOut | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The sites of a graph, what is no site and why, and its entries by key."""
+    """The sites of a graph, what is no site and why, and its entries by key.
+
+    `shared` and `counts` are sentences for people: on layers that share what they normalize by, and
+    on how many normalizers are there and how many are folded away.
+    """
 
     sites: Sequence[GraphSite]
     fixed: Sequence[FixedLayer]
     entries: Mapping[str, Entry]
+    shared: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> int:
+        """How many of the sites store statistics."""
+        return sum(found.site.kind == "batch_norm" for found in self.sites)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """Nodes that can be a site, and the inputs that are its own: name -> (ending, index)."""
-
-    name: str
-    kind: str
-    places: tuple[int, ...]
-    channels: int
-    eps: float
-    inputs: Mapping[str, tuple[str, int]]
-
-    def parameter(self, name: str) -> str:
-        """What an input is called where it needs a name of its own, as torch would call it."""
-        return f"{self.name}.{self.inputs[name][0]}"
-
-
-def lay_out(graph: Graph) -> Layout:
+def lay_out(graph: Graph, *, every_layer: bool = False) -> Layout:
     """The sites of a graph: its BatchNormalization nodes, or else its layers at their outputs.
 
-    Raises ModelError for a quantized graph.
+    Where there are both, layers that a normalizer seems to be folded into are sites beside the
+    nodes; with `every_layer` all that have none behind them. Raises ModelError for a quantized
+    graph.
     """
     quantized = next((node for node in graph.nodes if is_op(node, *_QUANTIZED)), None)
     if quantized is not None:
         raise ModelError(
             "The model cannot be adapted. It is quantized, and its statistics are folded into "
             "its weights.",
-            where=f"{_label(quantized)} ({quantized.op_type})",
+            where=f"{label_of(quantized)} ({quantized.op_type})",
             hint="Adapt the network before it is quantized.",
         )
-    candidates, fixed = _batch_norms(graph)
+    candidates, fixed, counts = _candidates(graph, every_layer)
+    owners: dict[Reader, str] = {
+        reader: candidate.parameter(name)
+        for candidate in candidates
+        for name, (_, readers) in candidate.inputs.items()
+        for reader in readers
+    }
+    entries = graph.entries(owners)
+    keys = {reader: entry.key for entry in entries.values() for reader in entry.readers}
+    sites = [_site(candidate, keys) for candidate in candidates]
+    return Layout(sites, fixed, entries, _shared(graph, sites), counts)
+
+
+def _candidates(
+    graph: Graph, every_layer: bool
+) -> tuple[list[Candidate], list[FixedLayer], tuple[str, ...]]:
+    """What can be a site, in the order of the graph; what cannot; and what is to be told."""
+    taken: set[str] = set()
+    kept, fixed = _batch_norms(graph, taken)
     fixed += _without_statistics(graph)
-    if not candidates:
-        candidates, others = _layers(graph)
-        if candidates and not fixed:
+    around = Surroundings(graph)
+    written = _written(around, taken)
+    layers, others = find_layers(graph, taken)
+    if not kept and not written:
+        if layers and not fixed:
             reason = (
                 f"is not in the graph: exporters fold it into the layers; {KEEP_NODES}; or give "
                 "the checkpoint that was exported: --reference FILE"
             )
             fixed.append(FixedLayer("BatchNormalization", "ONNX", reason))
-        fixed += others
-    else:
-        fixed += _folded_beside(graph)
-    owners: dict[Reader, str] = {
-        (place, index): candidate.parameter(name)
-        for candidate in candidates
-        for name, (_, index) in candidate.inputs.items()
-        for place in candidate.places
-    }
-    entries = graph.entries(owners)
-    keys = {reader: entry.key for entry in entries.values() for reader in entry.readers}
-    sites = [_site(candidate, keys) for candidate in candidates]
-    return Layout(sites, fixed, entries)
+        return layers, [*fixed, *others], ()
+    normalizers = {place for found in kept for place in found.places}
+    normalizers |= {found.written.first for found in written if found.written}
+    layers = _with_none_behind(around, layers, normalizers)
+    nodes = {found.name: graph.nodes[found.places[0]] for found in layers}
+    folded = [x for x in layers if named_as_folded(graph, nodes[x.name])]
+    alike = [
+        x
+        for x in layers
+        if x not in folded and stands_as_folded(around, nodes[x.name], normalizers)
+    ]
+    counts = _counts(len(kept), len(folded), len(alike), len(written))
+    found = [*kept, *written, *(layers if every_layer else [*folded, *alike])]
+    return sorted(found, key=lambda x: x.places), fixed, counts
 
 
-def _site(candidate: _Candidate, keys: Mapping[Reader, str]) -> GraphSite:
-    inputs = {
-        name: keys[candidate.places[0], index] for name, (_, index) in candidate.inputs.items()
-    }
+def _site(candidate: Candidate, keys: Mapping[Reader, str]) -> GraphSite:
+    inputs = {name: keys[readers[0]] for name, (_, readers) in candidate.inputs.items()}
     roles: Mapping[str, str] = inputs
     if candidate.kind == "affine":
         roles = {role: f"{candidate.name}.output_{role}" for role in ("scale", "shift")}
     site = Site(candidate.name, candidate.kind, candidate.channels, candidate.eps, roles)
-    return GraphSite(site, candidate.places, inputs)
+    return GraphSite(site, candidate.places, inputs, candidate.written)
 
 
-def _batch_norms(graph: Graph) -> tuple[list[_Candidate], list[FixedLayer]]:
+def _batch_norms(graph: Graph, taken: set[str]) -> tuple[list[Candidate], list[FixedLayer]]:
     """BatchNormalization nodes with their parameters in the file, and those that cannot be."""
     found: dict[tuple[str, ...], list[int]] = {}
     fixed: list[FixedLayer] = []
@@ -143,23 +167,23 @@ def _batch_norms(graph: Graph) -> tuple[list[_Candidate], list[FixedLayer]]:
         if not is_op(node, "BatchNormalization"):
             continue
         if problem := _problem(graph, place):
-            fixed.append(FixedLayer(_label(node), node.op_type, problem))
+            fixed.append(FixedLayer(label_of(node), node.op_type, problem))
         else:
             # The same layer, used again, reads the same four parameters.
             found.setdefault(tuple(node.input[1:5]), []).append(place)
-    candidates: list[_Candidate] = []
-    taken: set[str] = set()
+    candidates: list[Candidate] = []
     for parameters, places in found.items():
         node = graph.nodes[places[0]]
         scale, bias, mean, var = parameters
         endings = {mean: ".running_mean", var: ".running_var", scale: ".weight", bias: ".bias"}
-        name = _free_name(node, endings, taken)
+        name = free_name(node, endings, taken)
         variance = graph.tensor(var)
         channels = 0 if variance is None else variance.dims[0]
         epsilon = attribute_of(node, "epsilon")
         # The attribute is a float32: 9.99999974e-06 is a 1e-5 that was rounded.
         eps = float(f"{1e-5 if epsilon is None else epsilon.f:.7g}")
-        candidates.append(_Candidate(name, "batch_norm", tuple(places), channels, eps, _STATISTICS))
+        inputs = read_at(places, _STATISTICS)
+        candidates.append(Candidate(name, "batch_norm", tuple(places), channels, eps, inputs))
     return candidates, fixed
 
 
@@ -188,97 +212,72 @@ def _problem(graph: Graph, place: int) -> str | None:
 
 def _without_statistics(graph: Graph) -> list[FixedLayer]:
     return [
-        FixedLayer(_label(node), node.op_type, _EACH_PICTURE)
+        FixedLayer(label_of(node), node.op_type, _EACH_PICTURE)
         for node in graph.nodes
         if is_op(node, *_NOTHING_STORED)
     ]
 
 
-def _folded_beside(graph: Graph) -> list[FixedLayer]:
-    """That some normalizers are folded, by the names that exporters give to what they folded."""
-    places = sum(
-        is_op(node, "Conv", "ConvTranspose")
-        and len(node.input) > 2
-        and (node.input[1].startswith("onnx::") or node.input[2].endswith(".weight_bias"))
-        for node in graph.nodes
-    )
-    reason = f"is folded into a convolution in {places} places; {KEEP_NODES}"
-    return [FixedLayer("BatchNormalization", "ONNX", reason)] if places else []
+def _shared(graph: Graph, sites: Sequence[GraphSite]) -> tuple[str, ...]:
+    """Which nodes share what they normalize by, and what is made of that; a sentence each."""
+    by_mean: dict[str | None, list[str]] = {}
+    notes: list[str] = []
+    for found in sites:
+        if found.site.kind != "batch_norm":
+            continue
+        if len(found.places) > 1:
+            nodes = [label_of(graph.nodes[place]) for place in found.places]
+            notes.append(
+                f"{len(nodes)} BatchNormalization nodes read the same four parameters: "
+                f"{first_few(nodes, 4)}. They are one layer, {found.site.name}, used "
+                f"{len(nodes)} times."
+            )
+        mean = graph.root(graph.nodes[found.places[0]].input[_STATISTICS["mean"][1]])
+        by_mean.setdefault(mean, []).append(found.site.name)
+    for names in by_mean.values():
+        if len(names) > 1:
+            notes.append(
+                f"{len(names)} BatchNorm layers share one tensor of means: {first_few(names, 4)}. "
+                "Each gets statistics of its own."
+            )
+    return tuple(notes)
 
 
-def _layers(graph: Graph) -> tuple[list[_Candidate], list[FixedLayer]]:
-    """Convolutions and linear layers as sites at their output, and those that cannot be one."""
-    candidates: list[_Candidate] = []
-    fixed: list[FixedLayer] = []
-    taken: set[str] = set()
-    layers = {place: node for place, node in enumerate(graph.nodes) if _is_layer(graph, node)}
-    uses = Counter(node.input[1] for node in layers.values())
-    for place, node in layers.items():
-        name = _free_name(node, {node.input[1]: ".weight"}, taken)
-        channels = output_channels(graph, node)
-        problem = None
-        if place >= graph.top:
-            problem = "is in a branch or a loop, which may run for some pictures only"
-        elif channels is None:
-            problem = "has a weight or a bias that is computed in the graph, or no bias"
-        elif uses[node.input[1]] > 1:
-            problem = "shares its weight with another layer, whose output would change too"
-        if problem or channels is None:
-            fixed.append(FixedLayer(name, node.op_type, problem or ""))
-        else:
-            candidates.append(_Candidate(name, "affine", (place,), channels, _OUTPUT_EPS, _LAYER))
-    return candidates, fixed
+def _written(around: Surroundings, taken: set[str]) -> list[Candidate]:
+    """Normalizers that are written as arithmetic by constants, as sites behind it."""
+    candidates: list[Candidate] = []
+    for found in written_out(around):
+        name = free_name(around.graph.nodes[found.last], {}, taken)
+        inputs = {
+            "weight": ("weight", ((found.factor_place, found.factor_input),)),
+            "bias": ("bias", ((found.last, found.shift_input),)),
+        }
+        channels, places = len(found.factor_C), (found.last,)
+        candidates.append(Candidate(name, "affine", places, channels, OUTPUT_EPS, inputs, found))
+    return candidates
 
 
-def _is_layer(graph: Graph, node: NodeProto) -> bool:
-    """Whether a node multiplies by a weight; a MatMul of two computed values is none."""
-    if is_op(node, "MatMul"):
-        return graph.tensor(node.input[1]) is not None
-    return is_op(node, "Conv", "ConvTranspose", "Gemm")
-
-
-def output_channels(graph: Graph, node: NodeProto) -> int | None:
-    """Output channels of a layer whose weight and bias, one number a channel, are in the file."""
-    if len(node.input) < 3 or not node.input[2]:
-        return None
-    weight, bias = graph.tensor(node.input[1]), graph.tensor(node.input[2])
-    if weight is None or bias is None or {weight.data_type, bias.data_type} - set(FLOATS):
-        return None
-    axis = output_axis(node)
-    channels = weight.dims[axis] * (groups_of(node) if is_op(node, "ConvTranspose") else 1)
-    values = 1
-    for size in bias.dims:
-        values *= size
-    return channels if values == channels else None
-
-
-def output_axis(node: NodeProto) -> int:
-    """The axis of a layer's weight along which its output channels lie, within a group."""
-    if is_op(node, "Gemm"):
-        transposed = attribute_of(node, "transB")
-        return 0 if transposed is not None and transposed.i else 1
-    return 1 if is_op(node, "ConvTranspose") else 0
-
-
-def groups_of(node: NodeProto) -> int:
-    """How many groups a convolution works in."""
-    group = attribute_of(node, "group")
-    return 1 if group is None else int(group.i)
-
-
-def _label(node: NodeProto) -> str:
-    return node.name or next(iter(node.output), node.op_type)
-
-
-def _free_name(node: NodeProto, endings: Mapping[str, str], taken: set[str]) -> str:
-    """What torch calls the layer, where a parameter's name tells it; else what the graph does."""
-    own = [
-        name.removesuffix(ending)
-        for name, ending in endings.items()
-        if name.endswith(ending) and name != ending
+def _with_none_behind(
+    around: Surroundings, layers: Sequence[Candidate], normalizers: Collection[int]
+) -> list[Candidate]:
+    """The layers without a normalizer at their output, behind which nothing is left to match."""
+    nodes, places = around.graph.nodes, set(normalizers)
+    return [
+        layer
+        for layer in layers
+        if not places.intersection(around.places_behind(nodes[layer.places[0]]))
     ]
-    label = _label(node)
-    names = chain(own, [label], (f"{label}_{n}" for n in count(2)))
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name
+
+
+def _counts(kept: int, sure: int, maybe: int, written: int) -> tuple[str, ...]:
+    """What of a graph's normalizers is there and what is not; nothing where all of them are."""
+    counts = [f"{kept} BatchNorm kept"] if kept else []
+    counts += [f"{sure} folded into convolutions"] if sure else []
+    counts += [f"{written} written as Mul and Add by constants"] if written else []
+    if maybe:
+        what, them = ("convolution", "it") if maybe == 1 else ("convolutions", "them")
+        counts.append(
+            f"{maybe} {what} with a bias and no BatchNorm behind {them}: BatchNorm may be folded "
+            f"into {them}"
+        )
+    return (f"{', '.join(counts)}.",) if sure or maybe or written else ()

@@ -78,14 +78,14 @@ class OpenedModel:
     notes: tuple[str, ...]
 
 
-def open_model(request: ModelRequest) -> OpenedModel:
-    """The model in a file, on the requested device.
+def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> OpenedModel:
+    """The model in a file, on the requested device; in a `checkpoint` that was opened before.
 
     Raises ModelError where the file or its architecture cannot be used, UnsafeError where loading
     would run code, UsageError for an architecture or device that is not there.
     """
     device = _device(request.device)
-    checkpoint = open_checkpoint(
+    checkpoint = checkpoint or open_checkpoint(
         request.path,
         trust_pickle=request.trust_pickle,
         # With a reference, they are the reference's: a graph has one set.

@@ -34,6 +34,9 @@ MATCHED = {
 #: Kinds that are told by a reference, the checkpoint from before they were folded away.
 FOLDED = {"folded_batch_norm": "adabn_cli.normalizers.folded_batch_norm"}
 
+#: Kinds that believe just what they absorbed; others keep a part of it, or leave channels alone.
+EXACT = frozenset({"batch_norm", "folded_batch_norm"})
+
 
 class Normalizer(Protocol):
     """One kind of normalizer: state and moments in, new entries out."""

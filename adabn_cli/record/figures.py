@@ -177,7 +177,10 @@ class ShiftPart(Part):
 
 
 class SitePart(Part):
-    """One site. `standard_error_max` is in standard deviations of its channel."""
+    """One site. `standard_error_max` is in standard deviations of its channel.
+
+    `uses` is how often one forward comes to it; what they see is pooled.
+    """
 
     name: str
     kind: str
@@ -192,6 +195,7 @@ class SitePart(Part):
     histogram_kl_before: DivergencePart | None = None
     histogram_kl_after: DivergencePart | None = None
     shift: ShiftPart | None = None
+    uses: int | None = None
 
 
 class RoundPart(Part):

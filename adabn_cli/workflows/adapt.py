@@ -23,7 +23,13 @@ from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
-from adabn_cli.workflows.outcome import Outcome, Stages, adapt_and_measure, require_adaptable
+from adabn_cli.workflows.outcome import (
+    Outcome,
+    Stages,
+    adapt_and_measure,
+    left_out_warning,
+    require_adaptable,
+)
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.predictions import write_predictions
 from adabn_cli.workflows.preprocessing import (
@@ -204,7 +210,8 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
-    doubts = [doubt for doubt in (memory.warning, suspicion, known.warning) if doubt]
+    left_out = left_out_warning(installer)
+    doubts = [doubt for doubt in (memory.warning, suspicion, known.warning, left_out) if doubt]
     warnings = (*opened.notes, *borrowed_note(preprocessing), *pictures.notes, *doubts)
     return Job(
         request,

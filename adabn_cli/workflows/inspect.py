@@ -45,7 +45,7 @@ def inspect(request: ModelRequest) -> Inspection:
         return base
     base = base.model_copy(update=_contents(checkpoint))
     try:
-        return base.model_copy(update=_network(open_model(request)))
+        return base.model_copy(update=_network(open_model(request, checkpoint)))
     except InputError as error:
         if request.arch is not None:
             raise

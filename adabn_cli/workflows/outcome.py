@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from adabn_cli.adaptation import Aim, Installer
-from adabn_cli.batch import Batches, Progress, no_output
+from adabn_cli.adaptation import Aim, Installer, select_sites
+from adabn_cli.batch import Batches, Progress
 from adabn_cli.engines import engine
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.memory import keeping_freed
@@ -17,14 +18,16 @@ from adabn_cli.engines.observe import observe
 from adabn_cli.engines.waiting import ranks_of, waiting_of
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Head
-from adabn_cli.measures.residual import WorstResidual, residual, worst
+from adabn_cli.measures.residual import WorstResidual
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, statistics_of
 from adabn_cli.moments import SiteMoments
-from adabn_cli.normalizers import MATCHED, normalizer
+from adabn_cli.normalizers import MATCHED
+from adabn_cli.printable import first_few
 from adabn_cli.workflows.class_mix import explaining_aim
 from adabn_cli.workflows.contest import Contestant, contest
 from adabn_cli.workflows.judging import Judgement, Sides, judge
+from adabn_cli.workflows.verifying import as_written, worst_residual
 
 
 class Stages:
@@ -47,7 +50,7 @@ class Outcome:
     """Before and after, at every site and for every image.
 
     `aim` is what the deployed statistics were held against; `forwards` counts the passes that
-    adapting took, all contestants' together.
+    adapting took, all contestants' together; `uses` how often one forward came to each site.
     """
 
     installer: Installer
@@ -59,6 +62,7 @@ class Outcome:
     scores_after: Scores
     residual: WorstResidual | None
     judgement: Judgement | None
+    uses: Mapping[str, int] = field(default_factory=dict)
 
 
 def adapt_and_measure(
@@ -79,6 +83,7 @@ def adapt_and_measure(
     kept = nullcontext() if waiting_of(batches).tight else keeping_freed()
     with installer.undone_on_failure(), kept:
         with stages.stage("before") as progress:
+            uses = uses_of(model, batches)
             before = observe(model, batches, scores_before, progress, installer.measure)
             scores_before.join(ranks_of(batches)[0])
         require_signal(installer, before)
@@ -90,10 +95,10 @@ def adapt_and_measure(
         seen = adapted.estimate.measured
         if verify:
             with stages.stage("verify") as progress:
-                seen = observe(model, batches, no_output, progress, installer.measure)
+                seen = as_written(installer, batches, progress)
         # In one forward that never came back to a site, what it saw is what it installed.
         known = verify or adapted.estimate.forwards > 1
-        found = _residual(installer, adapted.estimate, seen) if known else None
+        found = worst_residual(installer, adapted.estimate, seen) if known else None
         with stages.stage("judge") as progress:
             sides = Sides(scores_before, before, adapted)
             judgement = judge(installer, batches, engine(engine_name), sides, progress)
@@ -107,7 +112,17 @@ def adapt_and_measure(
         adapted.scores,
         found,
         judgement,
+        uses,
     )
+
+
+def uses_of(model: Model, batches: Batches) -> dict[str, int]:
+    """How often one forward, of the first picture, comes to each site; of none without pictures."""
+    images = next(iter(batches), None)
+    if images is None:
+        return {}
+    with closing(model.suspended(images[:1])) as run:
+        return Counter(signal.site.name for signal in run)
 
 
 def _adapted(
@@ -123,23 +138,6 @@ def _adapted(
     scores.join(ranks_of(batches)[0])
     statistics = statistics_of(installer.model, estimate.installed)
     return Contestant(installer.aim, estimate, scores, statistics, estimate.forwards)
-
-
-def _residual(
-    installer: Installer, estimate: Estimate, seen: Mapping[str, SiteMoments]
-) -> WorstResidual | None:
-    """The worst difference between what the model holds and what `seen` asks for, and its site."""
-    sites, state = installer.sites, installer.model.state()
-    residuals = {}
-    for name in estimate.installed:
-        site, rule = sites[name], normalizer(sites[name].kind)
-        held = rule.believed(site, state)
-        # What the site would believe if it had absorbed it: a kind may store less than moments.
-        entries = rule.absorb(site, state, installer.wanted(site, seen[name]))
-        wanted = rule.believed(site, {**state, **entries})
-        if held is not None and wanted is not None:
-            residuals[name] = residual(held, wanted, site.eps)
-    return worst(residuals)
 
 
 def require_signal(installer: Installer, seen: Mapping[str, object]) -> None:
@@ -177,4 +175,21 @@ def require_adaptable(model: Model, *, with_profile: bool, path: Path | None = N
         "There is nothing to adapt: the model has no normalization layer that stores statistics.",
         where=model.architecture,
         hint=hint,
+    )
+
+
+def left_out_warning(installer: Installer) -> str | None:
+    """That layers which a normalizer is folded into, beside others, stay as they are; and the cure.
+
+    None where there is none, and where --layers asks for it.
+    """
+    sites = installer.model.sites
+    asked = select_sites(sites, installer.adaptation.layers)
+    left = [x.name for x in sites if x.name in asked - installer.selected and x.kind in MATCHED]
+    if not left or installer.profile is not None:
+        return None
+    return (
+        f"{len(left)} of {len(sites)} sites are left as they are: BatchNorm is folded into them, "
+        f"or may be ({first_few(left, 3)}). Give the checkpoint that was exported "
+        "(--reference FILE) or source pictures (--source DIR, --profile FILE)."
     )

@@ -43,6 +43,7 @@ from adabn_cli.workflows.sections import (
     change_part,
     class_parts,
     divergences_part,
+    reuse_warnings,
     scores_part,
     site_parts,
 )
@@ -226,6 +227,6 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         verdict=verdict_part(
             Evidence(scores, scored, change, held_out, task, outcome.judgement, one_class)
         ),
-        warnings=subject.warnings,
+        warnings=(*subject.warnings, *reuse_warnings(outcome)),
         run=run,
     )

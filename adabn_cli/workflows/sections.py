@@ -29,6 +29,7 @@ from adabn_cli.measures.estimated_accuracy import (
 from adabn_cli.measures.scores import Scores
 from adabn_cli.moments import SiteMoments
 from adabn_cli.normalizers import MATCHED
+from adabn_cli.printable import first_few
 from adabn_cli.profiles import Profile
 from adabn_cli.record import (
     CalibrationPart,
@@ -195,9 +196,25 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
                 histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
                 shift=_shift_part(outcome, name),
+                uses=outcome.uses.get(name, 0),
             )
         )
     return tuple(parts)
+
+
+def reuse_warnings(outcome: Outcome) -> tuple[str, ...]:
+    """That one forward comes to a site several times, and what is made of it."""
+    reused = {name: uses for name, uses in outcome.uses.items() if uses > 1}
+    if not reused:
+        return ()
+    names = first_few([f"{name} ({uses} times)" for name, uses in reused.items()], 3)
+    sites = "site is" if len(reused) == 1 else "sites are"
+    told = (
+        f"{len(reused)} {sites} used several times in one forward: {names}. The statistics are "
+        "pooled over all uses"
+    )
+    forwards = outcome.estimate.forwards
+    return (f"{told}; adapting took {forwards} forwards." if forwards > 1 else f"{told}.",)
 
 
 def _why_not(outcome: Outcome, name: str) -> str:
@@ -206,6 +223,8 @@ def _why_not(outcome: Outcome, name: str) -> str:
     if name not in select_sites(outcome.installer.model.sites, outcome.installer.adaptation.layers):
         return "left out by --layers"
     if outcome.installer.sites[name].kind in MATCHED:
+        if outcome.installer.profile is None:
+            return "a BatchNorm folded in takes --reference or a source profile"
         return "not in the profile, as the layer that gives the model's output is not"
     return "not in the profile"
 
