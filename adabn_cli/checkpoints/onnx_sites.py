@@ -280,4 +280,6 @@ def _counts(kept: int, sure: int, maybe: int, written: int) -> tuple[str, ...]:
             f"{maybe} {what} with a bias and no BatchNorm behind {them}: BatchNorm may be folded "
             f"into {them}"
         )
-    return (f"{', '.join(counts)}.",) if sure or maybe or written else ()
+    if not (sure or maybe or written):
+        return ()
+    return (f"{', '.join(counts)}.", *([f"Exported again, {KEEP_NODES}."] if sure else []))

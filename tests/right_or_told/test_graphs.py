@@ -403,6 +403,7 @@ def test_inspect_says_both_counts(tmp_path: Path, capsys: pytest.CaptureFixture[
     model = graph(fused(*ONNX), fused(*ONNX), tmp_path / "model.onnx")
     assert run(["inspect", str(model), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["notes"] == ["1 BatchNorm kept, 2 folded into convolutions."]
+    assert found["notes"][0] == "1 BatchNorm kept, 2 folded into convolutions."
+    assert "do_constant_folding=False" in found["notes"][1]
     kinds = [site["kind"] for site in found["sites"]]
     assert kinds == ["affine", "affine", "batch_norm"]
