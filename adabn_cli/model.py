@@ -151,7 +151,8 @@ class Model(Protocol):
     def sites(self) -> Sequence[Site]:
         """Where statistics can be re-estimated: in order of use once that is settled.
 
-        Outputs of layers without a normalizer only where no layer stores statistics.
+        Outputs of layers without a normalizer only where no layer stores statistics, or where one
+        that did may be folded into them.
         """
 
     @property
