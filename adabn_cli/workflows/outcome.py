@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Outcome:
     """Before and after, at every site and for every image.
 
     `aim` is what the deployed statistics were held against; `forwards` counts the passes that
-    adapting took, all contestants' together; `uses` how often one forward came to each site.
+    adapting took, all contestants' together; `uses` how often one forward comes to each site.
     """
 
     installer: Installer
@@ -83,7 +83,6 @@ def adapt_and_measure(
     kept = nullcontext() if waiting_of(batches).tight else keeping_freed()
     with installer.undone_on_failure(), kept:
         with stages.stage("before") as progress:
-            uses = uses_of(model, batches)
             before = observe(model, batches, scores_before, progress, installer.measure)
             scores_before.join(ranks_of(batches)[0])
         require_signal(installer, before)
@@ -112,17 +111,8 @@ def adapt_and_measure(
         adapted.scores,
         found,
         judgement,
-        uses,
+        Counter(model.conduct.order),
     )
-
-
-def uses_of(model: Model, batches: Batches) -> dict[str, int]:
-    """How often one forward, of the first picture, comes to each site; of none without pictures."""
-    images = next(iter(batches), None)
-    if images is None:
-        return {}
-    with closing(model.suspended(images[:1])) as run:
-        return Counter(signal.site.name for signal in run)
 
 
 def _adapted(

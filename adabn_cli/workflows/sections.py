@@ -196,7 +196,7 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
                 histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
                 shift=_shift_part(outcome, name),
-                uses=outcome.uses.get(name, 0),
+                uses=outcome.uses.get(name),
             )
         )
     return tuple(parts)
