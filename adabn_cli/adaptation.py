@@ -16,10 +16,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.errors import IN_FLOAT32, ModelError, UsageError
 from adabn_cli.model import Model, Signal, Site, entries_of, statistics_of
 from adabn_cli.moments import EstimatedMoments, Moments, SiteMoments, measure
 from adabn_cli.normalizers import MATCHED, normalizer
+from adabn_cli.normalizers.stored_values import impossible_statistics, never_learned
 from adabn_cli.printable import first_few
 from adabn_cli.profiles import Profile
 
@@ -40,6 +41,7 @@ class Adaptation:
     trusts the difference by its sampling error; "auto" picks the surest of these and others.
     Without a method it is "matched" where there is a profile, see `resolved`. `momentum` in (0, 1]
     is the weight of each new batch with the online engine; None counts every image alike.
+    `adapt_initial` consents to adapting a model none of whose sites ever learned its statistics.
     """
 
     layers: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class Adaptation:
     alpha: float | None = None
     method: Method | None = None
     momentum: float | None = None
+    adapt_initial: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError for settings that contradict each other or leave their range."""
@@ -238,6 +241,7 @@ class Installer:
 
     `source` is what each site believed before the first of them was replaced, `original` the same
     as it was stored; `images` is the number of target images. `aim` may be replaced in between.
+    `comparable` is the source as far as figures can be held against it: learned, and possible.
     """
 
     def __init__(
@@ -261,6 +265,12 @@ class Installer:
             name: believed
             for name, site in self.sites.items()
             if (believed := normalizer(site.kind).believed(site, state)) is not None
+        }
+        self.comparable = {
+            name: believed
+            for name, believed in self.source.items()
+            if not never_learned(self.sites[name], state)
+            and not impossible_statistics(self.sites[name], state)
         }
         self.original = statistics_of(model)
         if adaptation.mixes and (without := self.selected - self.source.keys()):
@@ -325,7 +335,9 @@ class Installer:
                 raise ModelError(
                     f"{key}: A statistic is not finite in {state[key].dtype}.",
                     where=self.model.architecture,
-                    hint="Look for broken pictures or an overflow in front of this layer.",
+                    hint=IN_FLOAT32
+                    if state[key].dtype == torch.float16
+                    else "Look for broken pictures or an overflow in front of this layer.",
                 )
         self.model.load_state(entries)
 

@@ -16,6 +16,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: What to do where a value is no float16, or of another dtype narrower than float32.
+IN_FLOAT32 = (
+    "Adapt it in float32: adabn convert MODEL -o FILE --float32; a graph is exported in float32 "
+    "again."
+)
+
 
 class AdabnError(Exception):
     """What happened, where, and what to do next: three lines at most.

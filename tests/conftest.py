@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 import adabn_cli  # noqa: F401 - its import hook has to be there before a test imports torchvision
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+sys.path.insert(0, str(Path(__file__).parent))  # For what lies beside this file.
 
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learned_statistics import learned
 from torch import nn
 
 import adabn_cli
@@ -19,7 +20,8 @@ from adabn_cli.packs import Pack, put_in, read_pack, take_out
 
 def net(channels: int = 4, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels), nn.ReLU())
+    layers = nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels), nn.ReLU()
+    return learned(nn.Sequential(*layers))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
@@ -19,10 +20,11 @@ from adabn_cli.profiles import Profile, read_profile, require_profile_of
 def net() -> nn.Sequential:
     """A net that finds each of its three classes in about ten of the images."""
     torch.manual_seed(0)
-    module = nn.Sequential(
+    layers = nn.Sequential(
         *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
-    ).eval()
+    )
+    module = learned(layers).eval()
     with torch.no_grad():
         logits = module(images())
         module[5].weight.div_(logits.std(0).unsqueeze(1))

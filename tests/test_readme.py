@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learned_statistics import learned
 from PIL import Image
 from torch import nn
 
@@ -57,10 +58,12 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "sample_data").symlink_to(PROJECT / "sample_data")
     (folder / "nets.py").write_text(NET)
     torch.manual_seed(0)
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / "model.pth")
+    torch.save(
+        learned(torchvision.models.resnet18(weights=None)).state_dict(), folder / "model.pth"
+    )
     scope: dict[str, type[nn.Module]] = {}
     exec(NET, scope)
-    torch.save(scope["Net"](3).state_dict(), folder / "net.pth")
+    torch.save(learned(scope["Net"](3)).state_dict(), folder / "net.pth")
     (folder / "photos").mkdir()
     for number in range(4):
         pixels = torch.randint(256, (60, 80, 3), dtype=torch.uint8).numpy()

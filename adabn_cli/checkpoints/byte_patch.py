@@ -17,7 +17,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from adabn_cli.errors import ModelError
+from adabn_cli.errors import IN_FLOAT32, ModelError
 
 _CHUNK = 1 << 20
 
@@ -135,7 +135,7 @@ def cast_as_stored(key: str, value: Tensor, dtype: torch.dtype, shape: Sequence[
         raise ModelError(
             f"A value is too large for the {str(dtype).removeprefix('torch.')} of the checkpoint.",
             where=key,
-            hint="Convert the checkpoint to float32 and adapt that.",
+            hint=IN_FLOAT32,
         )
     return stored
 

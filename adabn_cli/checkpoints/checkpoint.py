@@ -31,6 +31,7 @@ from adabn_cli.checkpoints.safetensors_file import SafetensorsFile
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.checkpoints.torch_pickle import PickledFile, unpickle
 from adabn_cli.checkpoints.torchscript import TorchScriptFile
+from adabn_cli.checkpoints.train_mode import SAVED_IN_TRAIN_MODE, put_in_eval_mode, trains
 from adabn_cli.checkpoints.trust import refusals
 from adabn_cli.checkpoints.weights import clean_keys, find_weights
 from adabn_cli.errors import ModelError, UsageError
@@ -42,7 +43,8 @@ class Checkpoint:
 
     `weights` is the key that the weights were found under, "" for the root; `stripped` are prefixes
     that all their keys have in the file. `names` are the keys as they were found, by those that the
-    entries are seen under. A `folder` has its weights in a checkpoint of its own, `inside`.
+    entries are seen under. `trains`: the network in the file was saved in train mode, by a flag
+    that can be written anew. A `folder` has its weights in a checkpoint of its own, `inside`.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Checkpoint:
     places: Mapping[str, TensorPlace | None] = field(repr=False, default_factory=dict)
     stripped: tuple[str, ...] = ()
     names: Mapping[str, str] | None = field(repr=False, default=None)
+    trains: bool = False
     folder: ModelFolder | None = field(repr=False, default=None)
     inside: Checkpoint | None = field(repr=False, default=None)
 
@@ -74,8 +77,9 @@ class Checkpoint:
         """Writes the same container with only these entries replaced, in the dtype stored.
 
         The file appears whole or not at all. Where its bytes cannot be replaced in place (a
-        compressed zip) it is saved anew in the same format. Raises ModelError for an entry that is
-        not there, does not fit, or shares its memory with another that was given other values.
+        compressed zip), and to leave train mode, it is saved anew in the same format. Raises
+        ModelError for an entry that is not there, does not fit, or shares its memory with another
+        that was given other values.
         """
         if self.folder is not None and self.inside is not None:
             with copied(self.folder, path) as copy:
@@ -93,6 +97,9 @@ class Checkpoint:
             key: cast_as_stored(key, value, self._dtype(key), tuple(tensors[key].shape))
             for key, value in changed.items()
         }
+        if self.trains:
+            self._save_anew(path, stored)
+            return
         edits: dict[str, tuple[TensorPlace, Tensor]] = {}
         for key, value in stored.items():
             place = self.places[key]
@@ -125,6 +132,9 @@ class Checkpoint:
         with torch.no_grad():
             for key, value in stored.items():
                 tensors[key].copy_(value)
+        for whole in (fresh.root, fresh.module):
+            if isinstance(whole, nn.Module):
+                put_in_eval_mode(whole)
         with appearing(path) as temporary:
             if self.format == "torchscript":
                 import_module(FORMATS[self.format]).save(fresh.root, temporary)
@@ -160,14 +170,15 @@ def open_checkpoint(
         return _from_graph(kind, sha256, module.read(path), weights)
     if kind == "torchscript":
         file = module.read(path, trust_pickle=trust_pickle)
-        return replace(_from_graph(kind, sha256, file, weights), trusted_pickle=trust_pickle)
+        graph = _from_graph(kind, sha256, file, weights)
+        return _told_to_train(replace(graph, trusted_pickle=trust_pickle, trains=file.trains))
     unpickled = unpickle(path, module.lay_out(path), trust_pickle=trust_pickle)
     found = find_weights(unpickled.root, weights, str(path))
     beside = unpickled.root if isinstance(unpickled.root, Mapping) else {}
     # A whole module may know more: timm's keeps its pretrained_cfg.
     metadata = read_metadata({**({} if found.module is None else vars(found.module)), **beside})
     tensors = found.entries if found.module is None else _module_tensors(found.module)
-    return Checkpoint(
+    opened = Checkpoint(
         path=path,
         format=kind,
         sha256=sha256,
@@ -179,7 +190,17 @@ def open_checkpoint(
         root=unpickled.root,
         stripped=found.stripped,
         places={key: unpickled.place(tensor) for key, tensor in tensors.items()},
+        trains=found.module is not None and trains(found.module),
     )
+    return _told_to_train(opened)
+
+
+def _told_to_train(opened: Checkpoint) -> Checkpoint:
+    """The same, with a note where it was saved in train mode."""
+    if not opened.trains:
+        return opened
+    notes = (*opened.metadata.notes, SAVED_IN_TRAIN_MODE)
+    return replace(opened, metadata=replace(opened.metadata, notes=notes))
 
 
 def unsafe_imports(path: Path) -> list[str]:

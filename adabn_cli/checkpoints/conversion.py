@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,17 @@ def require_convertible(opened: OpenedModel, kind: str, path: Path) -> None:
         )
     if kind == "ONNX":
         require_onnx(path)
+
+
+def in_float32(opened: OpenedModel, path: Path) -> OpenedModel:
+    """The same model with its floating values in float32. Raises ModelError for a graph."""
+    if not isinstance(opened.model, EagerModel):
+        raise ModelError(
+            "A graph computes in the precision that it was exported in.",
+            where=str(path),
+            hint="Leave out --float32, or convert the checkpoint that the graph was made from.",
+        )
+    return replace(opened, model=replace(opened.model, module=opened.model.module.float()))
 
 
 def state_of(opened: OpenedModel) -> dict[str, Tensor]:

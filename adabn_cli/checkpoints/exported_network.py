@@ -17,6 +17,7 @@ from torch import Tensor
 from adabn_cli.checkpoints.eager import activation_of
 from adabn_cli.checkpoints.exported_graph import DTYPES, Graph
 from adabn_cli.checkpoints.graph_model import GraphRun, Network, stored_sites
+from adabn_cli.checkpoints.train_mode import EXPORTED_IN_TRAIN_MODE
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, InputSize, Signal, Site, to_the_end
 from adabn_cli.outputs import by_image
@@ -24,10 +25,6 @@ from adabn_cli.outputs import by_image
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)|(\w+)")
 
 _PICTURE_ONLY = "Export it with one input, a batch of pictures [N, C, H, W] of floating values."
-_TRAINS = (
-    "The program was exported in training mode. Deployed as it is, it normalizes by each batch: "
-    "export it again after model.eval(), or put it in eval mode before it is deployed."
-)
 _ALONE = "normalizes each picture by itself; it stores no statistics"
 #: Operators that normalize without statistics.
 _NORMALIZE_ALONE = ("group_norm", "native_group_norm", "layer_norm", "native_layer_norm")
@@ -158,7 +155,7 @@ class ExportedNetwork:
             entries=self.entries,
             run=lambda images: self._run(images, by_path),
             whole=self._whole,
-            notes=(_TRAINS,) if self.graph.trains else (),
+            notes=(EXPORTED_IN_TRAIN_MODE,) if self.graph.trains else (),
         )
 
     def _only_read(self, site: Site) -> bool:

@@ -20,12 +20,13 @@ from adabn_cli.checkpoints.folded_layers import Reference
 from adabn_cli.checkpoints.metadata import Metadata
 from adabn_cli.checkpoints.onnx_file import OnnxFile, as_message, as_torch
 from adabn_cli.checkpoints.onnx_folding import folded
-from adabn_cli.checkpoints.onnx_graph import Graph
+from adabn_cli.checkpoints.onnx_graph import Graph, attribute_of
 from adabn_cli.checkpoints.onnx_input import image_input, require_no_other_input
 from adabn_cli.checkpoints.onnx_reference import with_reference
 from adabn_cli.checkpoints.onnx_sessions import Sessions, require_onnxruntime
 from adabn_cli.checkpoints.onnx_sites import GraphSite, lay_out
 from adabn_cli.checkpoints.onnx_stages import Stop, plan
+from adabn_cli.checkpoints.train_mode import EXPORTED_IN_TRAIN_MODE
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import (
     Conduct,
@@ -70,7 +71,7 @@ class OnnxModel:
         layout = lay_out(self._graph, every_layer=reference is not None)
         if reference is not None:
             layout = with_reference(layout, self._graph, reference)
-        self.notes = (*layout.counts, *layout.shared)
+        self.notes = (*self._modes(), *layout.counts, *layout.shared)
         self._entries = layout.entries
         self._graph_sites = {found.site.name: found for found in layout.sites}
         self.sites: Sequence[Site] = [found.site for found in layout.sites]
@@ -92,6 +93,10 @@ class OnnxModel:
         self._stages = plan(nodes, self._input.name, constants, stops)
         require_no_other_input(self._graph, self._input.name, self._stages)
         self._sessions = Sessions(file.proto, self._stored, self._fed, self._device)
+
+    def _modes(self) -> tuple[str, ...]:
+        modes = [attribute_of(node, "training_mode") for node in self._graph.nodes]
+        return (EXPORTED_IN_TRAIN_MODE,) if any(mode and mode.i for mode in modes) else ()
 
     @property
     def dtype(self) -> str:

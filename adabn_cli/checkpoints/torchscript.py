@@ -69,13 +69,17 @@ _NOTHING_STORED = {
 
 @dataclass(frozen=True)
 class TorchScriptFile:
-    """A loaded network in eval mode, its tensors by name and where they lie in the file."""
+    """A loaded network in eval mode, its tensors by name and where they lie in the file.
+
+    `trains`: it was saved in train mode.
+    """
 
     path: Path
     module: RecursiveScriptModule
     entries: Mapping[str, Tensor]
     places: Mapping[str, TensorPlace | None]
     extra_files: Mapping[str, str]
+    trains: bool = False
 
     @property
     def metadata(self) -> dict[str, str | list[str]]:
@@ -134,13 +138,16 @@ def read(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
         if not layout.data.storages:  # torch.jit.optimize_for_inference writes what does not load.
             raise _no_sites(path, *_FROZEN) from error
         raise _not_loaded(path, error) from error
-    for _, part in module.named_modules():
-        if hasattr(part, "training"):  # A frozen one has no such attribute.
-            part.training = False
+    # A frozen one has no such attribute.
+    parts = [part for _, part in module.named_modules() if hasattr(part, "training")]
+    trains = any(part.training for part in parts)
+    for part in parts:
+        part.training = False
     entries = _entries(module)
     attributes = {} if layout.unpatchable else _attributes(path)
     places = {key: _place(attributes, layout.spans, key, x) for key, x in entries.items()}
-    return TorchScriptFile(path, module, entries, places, torch_zip.member_texts(path, "extra/"))
+    extra_files = torch_zip.member_texts(path, "extra/")
+    return TorchScriptFile(path, module, entries, places, extra_files, trains)
 
 
 def save(file: TorchScriptFile, path: Path) -> None:

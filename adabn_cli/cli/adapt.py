@@ -163,6 +163,7 @@ def adapt(
     layers: options.Layers = None,
     prior: options.Prior = None,
     alpha: options.Alpha = None,
+    adapt_initial: options.AdaptInitial = False,
     on_harm: Annotated[
         str,
         typer.Option(
@@ -260,7 +261,7 @@ def adapt(
         ),
         adaptation=Adaptation(
             *(values.layers(layers), values.prior(prior), alpha),
-            *(cast("Method | None", method), momentum),
+            *(cast("Method | None", method), momentum, adapt_initial),
         ),
         engine=engine,
         profile=profile,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adabn_cli.cli import options
-from adabn_cli.cli.consoles import write, write_json
+from adabn_cli.cli.consoles import tell, write, write_json
 from adabn_cli.printable import one_line
 
 
@@ -41,6 +41,9 @@ def apply(
         input_name=input_name,
     )
     applied = apply_pack(request, pack, out, revert=revert, force=force)
+    if not json_:
+        for note in applied.notes:
+            tell(f"note: {note}")
     if json_:
         about = {
             "path": str(applied.path),
@@ -48,6 +51,7 @@ def apply(
             "sites": applied.sites,
             "images": applied.images,
             "reverted": revert,
+            "notes": applied.notes,
         }
         write_json(about)
     elif quiet:

@@ -35,6 +35,7 @@ def collect(
     layers: options.Layers = None,
     prior: options.Prior = None,
     alpha: options.Alpha = None,
+    adapt_initial: options.AdaptInitial = False,
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
@@ -97,7 +98,9 @@ def collect(
             columns=values.columns(path_column, label_column, path_suffix),
             max_pixels=values.pixels(max_pixels),
         ),
-        adaptation=Adaptation(values.layers(layers), values.prior(prior), alpha),
+        adaptation=Adaptation(
+            *(values.layers(layers), values.prior(prior), alpha), adapt_initial=adapt_initial
+        ),
         out=out,
         force=force,
     )

@@ -25,6 +25,14 @@ def convert(
         ),
     ],
     img_size: options.ImgSize = None,
+    float32: Annotated[
+        bool,
+        typer.Option(
+            "--float32",
+            help="Write floating values as float32, as a half precision model takes whose "
+            "statistics on the target overflow.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
@@ -47,7 +55,7 @@ def convert(
 
     size = None if img_size is None else parsed_size(img_size)
     request = ModelRequest(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle)
-    done = convert_model(request, out, size=size, force=force)
+    done = convert_model(request, out, size=size, force=force, float32=float32)
     if json_:
         write_json(asdict(done) | {"path": str(done.path)})
         return 0

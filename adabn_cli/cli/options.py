@@ -293,6 +293,16 @@ Alpha = Annotated[
         help="Mix in the source with a fixed weight A in 0 to 1 on the target.",
     ),
 ]
+AdaptInitial = Annotated[
+    bool,
+    typer.Option(
+        "--adapt-initial",
+        envvar="ADABN_ADAPT_INITIAL",
+        rich_help_panel=_METHOD,
+        help="Adapt a model none of whose sites ever learned its statistics (mean 0, variance 1), "
+        "which changes what it computes.",
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

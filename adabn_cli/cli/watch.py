@@ -86,6 +86,7 @@ def watch(
         bool,
         typer.Option("--once", rich_help_panel=_STREAM, help="Take what is there, and end."),
     ] = False,
+    adapt_initial: options.AdaptInitial = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the pack that is there.")] = False,
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
@@ -135,6 +136,7 @@ def watch(
         patience=patience,
         max_images=max_images,
         once=once,
+        adapt_initial=adapt_initial,
         force=force,
     )
     clock = _Clock()

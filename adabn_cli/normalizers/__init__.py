@@ -1,6 +1,7 @@
 """How each kind of normalizer turns moments into its own statistics. Knows no module and no file.
 
-To add one: a module with `HOLDS`, `RULE`, `believed` and `absorb`, and a line in `NORMALIZERS`.
+To add one: a module with `HOLDS`, `INITIAL`, `RULE`, `believed` and `absorb`, and a line in
+`NORMALIZERS`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class StoredNormalizer(Normalizer, Protocol):
 
     #: Role -> name of the tensor by which a layer of this kind is known.
     HOLDS: Mapping[str, str]
+
+    #: Role -> what the layer is made with; empty where a trained layer may well hold the same.
+    INITIAL: Mapping[str, float]
 
 
 @cache

@@ -15,6 +15,7 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments
 
 HOLDS = {"mean": "running_mean", "var": "running_var"}
+INITIAL = {"mean": 0.0, "var": 1.0}
 RULE = "replaces the running mean and variance by the target's"
 
 

@@ -15,6 +15,7 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments
 
 HOLDS = {"mean": "running_mean", "std": "running_std"}
+INITIAL = {"mean": 0.0, "std": 1.0}
 RULE = "replaces the running mean and standard deviation by the target's"
 
 # Only the layers below count their steps under this name: a sign of where their eps is.

@@ -14,6 +14,7 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments
 
 HOLDS = {"mean": "running_mean"}
+INITIAL = {"mean": 0.0}
 RULE = "replaces the running mean by the target's"
 
 

@@ -16,6 +16,8 @@ from adabn_cli.model import Site
 from adabn_cli.moments import Moments, measure
 
 HOLDS = {"mean": "input_mean", "std": "input_std"}
+# Pictures that were normalized before they came here have a mean of 0 and a deviation of 1.
+INITIAL: Mapping[str, float] = {}
 RULE = "replaces the input's mean and standard deviation by the target's"
 
 

@@ -141,7 +141,9 @@ class InspectedSite(Part):
 class Inspection(Part):
     """What is in a model file, as far as it can be told without running what it names.
 
-    `input_size` is height and width where a graph takes no other.
+    `input_size` is height and width where a graph takes no other. `broken_entries` are phrases on
+    weights and statistics that are no numbers, or that no data gives; `unlearned_sites` hold
+    statistics that were never learned.
     """
 
     schema_version: Literal[1] = 1
@@ -163,4 +165,6 @@ class Inspection(Part):
     classes: tuple[str, ...] | None = None
     classes_source: str | None = None
     unsafe_imports: tuple[str, ...] = ()
+    broken_entries: tuple[str, ...] = ()
+    unlearned_sites: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -34,7 +34,12 @@ class FixedLayerPart(Part):
 
 
 class ModelPart(Part):
-    """What was adapted. `weights` is the fingerprint of all but the statistics."""
+    """What was adapted. `weights` is the fingerprint of all but the statistics.
+
+    `unlearned_sites` hold statistics that were never learned; `impossible_statistics` says which
+    no data gives: the source model is no measurement then. `random`: two forwards of the same
+    pictures differ.
+    """
 
     path: str | None
     format: str
@@ -47,6 +52,9 @@ class ModelPart(Part):
     classes_source: str | None = None
     preprocessing: PreprocessingPart | None = None
     fixed_layers: tuple[FixedLayerPart, ...] = ()
+    unlearned_sites: tuple[str, ...] = ()
+    impossible_statistics: tuple[str, ...] = ()
+    random: bool = False
 
 
 class SkippedPicture(Part):

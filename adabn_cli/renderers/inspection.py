@@ -7,6 +7,7 @@ from collections import Counter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from adabn_cli.printable import first_few
 from adabn_cli.record import Inspection
 from adabn_cli.renderers.figures import count
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
@@ -50,6 +51,8 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         ("input", _input(found)),
         ("classes", f"{len(classes)}: {shown} ({found.classes_source})" if classes else "unknown"),
         ("sites", f"{adaptable} to adapt, {count(neurons, 'neuron')}" if kinds else "none"),
+        ("never learned", first_few(found.unlearned_sites)),
+        *(("broken", phrase) for phrase in found.broken_entries),
         *(("runs code", name) for name in found.unsafe_imports),
     ]
 

@@ -121,7 +121,8 @@ def _scores(record: Record) -> list[RenderableType]:
     table = figures("on the target", "before", "after", "change")
     before, after, change = record.before, record.after, record.change
     shown = signals(record)
-    if before.accuracy is not None:
+    scored = before.accuracy is not None or after.accuracy is not None
+    if scored:
         _add_accuracy(table, before, after, points(change.accuracy))
         if before.calibration and after.calibration:
             errors = (before.calibration.error, after.calibration.error)
@@ -133,7 +134,7 @@ def _scores(record: Record) -> list[RenderableType]:
             table.add_row(Text("  95% interval", "dim"), "", "", Text(row.interval, "dim"))
     for signal in shown:
         _add_numbers(table, signal.name, signal.before, signal.after)
-    for signal in estimated_shares(record)[: 1 if before.accuracy is None else 0]:
+    for signal in estimated_shares(record)[: 0 if scored else 1]:
         shares = (percent(signal.before), percent(signal.after), points(signal.change))
         table.add_row(signal.name, *shares)
     kl = [side.mean if side else None for side in (record.kl.before, record.kl.after)]
@@ -221,10 +222,12 @@ def _add_numbers(table: Table, name: str, before: float | None, after: float | N
 def _held_out(held_out: HeldOutPart) -> list[RenderableType]:
     """The same on pictures that were not adapted to."""
     change = held_out.change
-    if held_out.before.accuracy is None:
+    if held_out.before.accuracy is None and held_out.after.accuracy is None:
         return [marked("held out", f"{held_out.path} has no labels, so nothing to score")]
     table = figures("held out", "before", "after", "change")
     _add_accuracy(table, held_out.before, held_out.after, points(change.accuracy))
+    if change.fixed is None:
+        return [table, note(f"{held_out.path}: before and after cannot be compared")]
     told = (
         f"{held_out.path}: {change.fixed:,} fixed, {change.broken:,} broken of {change.n:,}; "
         f"paired 95% interval {points_interval(change.interval)}"

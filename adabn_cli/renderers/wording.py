@@ -65,7 +65,7 @@ def comparisons(record: Record) -> list[Comparison]:
     if held_out is not None:
         sides = (held_out.before, held_out.after)
         found.append(Comparison("held out", "on held-out pictures", *sides, held_out.change))
-    return [one for one in found if one.before.accuracy is not None]
+    return [one for one in found if one.change.accuracy is not None]
 
 
 def paired(change: ChangePart) -> str:
@@ -227,7 +227,8 @@ def signals_sentence(record: Record) -> str:
 
     Empty where nothing was scored.
     """
-    known = {one.name: one for one in signals(record)}
+    both = [one for one in signals(record) if one.before is not None and one.after is not None]
+    known = {one.name: one for one in both}
     parts = []
     if confidence := known.get("mean confidence"):
         parts.append(_moved("mean confidence", confidence, percent))

@@ -20,6 +20,7 @@ from adabn_cli.ranks import ALONE
 from adabn_cli.record import HeldOutPart, ProfilePart, Record
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.asked_files import check_files
+from adabn_cli.workflows.believing import PICTURES_TWICE, Belief, believe_adapted
 from adabn_cli.workflows.known_profile import find_profile, measure_source, read_known_profile
 from adabn_cli.workflows.memory_plan import Limits, MemoryPlan, plan_memory
 from adabn_cli.workflows.notices import COMPARED_PICTURES
@@ -111,7 +112,7 @@ def carry_out(job: Job) -> Adapted:
     _require_one_process_for_heads(job)
     with kept_while_running(job) as journal:
         held_out = _open_held_out(job)
-        before = _score_held_out(job, held_out)
+        before = _score_held_out(job, None if job.belief.impossible else held_out)
         outcome = adapt_and_measure(
             job.installer,
             PlannedBatches(
@@ -163,6 +164,7 @@ class Job:
     profile: ProfilePart | None
     memory: MemoryPlan
     warnings: tuple[str, ...]
+    belief: Belief
     search: Search | None = None
 
 
@@ -183,6 +185,12 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         path = find_profile(request.profile, request.source, request.model)
         require_adaptable(
             opened.model, with_profile=bool(path or request.source), path=request.model.path
+        )
+        belief = believe_adapted(
+            opened.model,
+            request.adaptation,
+            request.model.path,
+            with_profile=bool(path or request.source),
         )
         preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     known = (
@@ -210,9 +218,13 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
     installer = Installer(opened.model, request.adaptation, pictures.images, known.profile)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, preprocessing)
+    belief = belief.run_twice(opened.model, some[:PICTURES_TWICE])
     left_out = left_out_warning(installer)
     doubts = [doubt for doubt in (memory.warning, suspicion, known.warning, left_out) if doubt]
-    warnings = (*opened.notes, *borrowed_note(preprocessing), *pictures.notes, *doubts)
+    warnings = (
+        *(*opened.notes, *belief.warnings, *borrowed_note(preprocessing)),
+        *(*pictures.notes, *doubts),
+    )
     return Job(
         request,
         started,
@@ -225,6 +237,7 @@ def prepare(request: AdaptRequest, tell: Callable[[str, int, int], None] | None 
         known.part,
         memory,
         warnings,
+        belief,
     )
 
 
@@ -264,7 +277,7 @@ def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
     """Writes the run's folder; returns the record in it."""
     model, pictures, request = job.opened.model, job.pictures, job.request
     subject = Subject(
-        model_part(job.opened, job.preprocessing),
+        model_part(job.opened, job.preprocessing, job.belief),
         target_part(pictures),
         method_part(
             job.installer.adaptation,

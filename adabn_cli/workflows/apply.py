@@ -13,12 +13,16 @@ from adabn_cli.workflows.output_file import require_free
 
 @dataclass(frozen=True)
 class Applied:
-    """What was written, how many sites of it are the pack's, and on how many images they rest."""
+    """What was written, how many sites of it are the pack's, and on how many images they rest.
+
+    `notes` are what is to be said of the model.
+    """
 
     path: Path
     architecture: str
     sites: int
     images: int
+    notes: tuple[str, ...] = ()
 
 
 def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: bool) -> Applied:
@@ -39,4 +43,4 @@ def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: 
     (take_out if revert else put_in)(read, opened.model)
     opened.model.save(out)
     sites = {site for site, _ in read.target}
-    return Applied(out, opened.model.architecture, len(sites), read.images)
+    return Applied(out, opened.model.architecture, len(sites), read.images, opened.notes)

@@ -27,6 +27,8 @@ from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.asked_files import check_files
+from adabn_cli.workflows.believing import PICTURES_TWICE, believe_adapted, require_sound
+from adabn_cli.workflows.broken_outputs import not_finite_notes
 from adabn_cli.workflows.collected import Collected
 from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
 from adabn_cli.workflows.output_file import require_free
@@ -73,6 +75,8 @@ def collect(
     with stages.stage("open"):
         opened = open_model(request.model)
         require_adaptable(opened.model, with_profile=False, path=request.model.path)
+        require_sound(opened.model, request.model.path)  # A shard holds the source's scores.
+        belief = believe_adapted(opened.model, request.adaptation, request.model.path)
         preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     with stages.stage("read") as progress:
         asked = replace(request.pictures, shard=request.shard)
@@ -83,8 +87,9 @@ def collect(
             f"Outputs for {pictures.truth.head.task} are scored in one process.",
             hint="Use adabn adapt, on a part of the pictures with --max-images if they are many.",
         )
+    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
     found, scores = _measured(request, opened, preprocessing, pictures, stages)
-    content = found.as_bytes()
+    content, scored = found.as_bytes(), scores_part(scores, pictures.labels_N)
     write_file_whole(out, content)
     return CollectRecord(
         path=str(out),
@@ -93,8 +98,11 @@ def collect(
         shards=request.shard.size,
         images=found.images,
         skipped=tuple(SkippedPicture(**asdict(lost)) for lost in pictures.target.skipped),
-        scores=scores_part(scores, pictures.labels_N),
-        warnings=(*opened.notes, *borrowed_note(preprocessing), *pictures.notes),
+        scores=scored,
+        warnings=(
+            *(*opened.notes, *belief.warnings, *borrowed_note(preprocessing)),
+            *(*pictures.notes, *not_finite_notes(scored)),
+        ),
     )
 
 

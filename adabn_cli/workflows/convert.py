@@ -14,6 +14,7 @@ from adabn_cli.checkpoints.checkpoint import open_checkpoint
 from adabn_cli.checkpoints.conversion import (
     converted,
     format_of,
+    in_float32,
     is_graph,
     require_convertible,
     state_of,
@@ -21,6 +22,7 @@ from adabn_cli.checkpoints.conversion import (
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.errors import InputError, ModelError, UsageError
 from adabn_cli.model import Model
+from adabn_cli.workflows.believing import require_sound
 from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.probing import channels_taken, first_outputs
 
@@ -48,9 +50,16 @@ class Converted:
 
 
 def convert(
-    request: ModelRequest, out: Path, *, size: tuple[int, int] | None, force: bool
+    request: ModelRequest,
+    out: Path,
+    *,
+    size: tuple[int, int] | None,
+    force: bool,
+    float32: bool = False,
 ) -> Converted:
     """Writes the model to `out`, in the format of its ending; `size` is a graph's input size.
+
+    With `float32` all floating values become that, as a model takes whose statistics overflow.
 
     Raises UsageError for an ending or a size that is not known and where `out` is taken, ModelError
     where the model cannot be converted or the file written is not the same network.
@@ -59,6 +68,9 @@ def convert(
     require_free(out, request.path, force=force)
     opened = open_model(request)
     require_convertible(opened, kind, request.path)
+    require_sound(opened.model, request.path)  # Outputs that are NaN cannot be compared.
+    if float32:
+        opened = in_float32(opened, request.path)
     known = opened.model.preprocessing
     size = size or (known.size if known else None)
     if is_graph(kind) and size is None:

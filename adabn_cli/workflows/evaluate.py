@@ -12,6 +12,8 @@ from adabn_cli.packs import put_in, read_pack
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.asked_files import check_files
+from adabn_cli.workflows.believing import PICTURES_TWICE, believe_scored
+from adabn_cli.workflows.broken_outputs import not_finite_notes, require_any_finite
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -50,6 +52,7 @@ def evaluate(
     opened = open_model(request.model)
     if request.pack is not None:
         put_in(read_pack(request.pack), opened.model)
+    belief = believe_scored(opened.model, request.model.path)
     preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     with stages.stage("read") as progress:
         pictures = open_pictures(
@@ -68,14 +71,20 @@ def evaluate(
             where="; ".join(pictures.notes) or str(request.data),
             hint="Give --labels FILE or --class-map FILE; to a model of maps, --masks DIR.",
         )
+    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
     with stages.stage("score") as progress:
         scores = score(opened.model, pictures.target.batches(), progress, pictures.head)
+    found = scores_part(scores, pictures.labels_N)
+    require_any_finite(found)
     return EvaluationRecord(
-        model=model_part(opened, preprocessing),
+        model=model_part(opened, preprocessing, belief),
         data=target_part(pictures),
         pack=str(request.pack) if request.pack else None,
-        scores=scores_part(scores, pictures.labels_N),
+        scores=found,
         task=scored_task_part(scores, pictures.truth) if pictures.truth else None,
         classes=class_accuracies(scores, pictures.labels_N, pictures.classes),
-        warnings=(*opened.notes, *borrowed_note(preprocessing), *pictures.notes),
+        warnings=(
+            *(*opened.notes, *belief.warnings, *borrowed_note(preprocessing)),
+            *(*pictures.notes, *not_finite_notes(found)),
+        ),
     )

@@ -54,20 +54,29 @@ class Measure:
     unit: Literal["share", "ratio", "count", "number"]
 
 
-_NO_LABELS = Reading(None, None, "no labels")
+_NO_LABELS, _NOT_SCORED = "no labels", "the outputs are not scored"
+_NOT_FINITE = "no picture has finite outputs"
+
+
+def why_no_accuracy(*sides: ScoresPart) -> str:
+    """Why there is no accuracy on one of these sides."""
+    if any(side.n and side.not_finite == side.n for side in sides):
+        return _NOT_FINITE
+    return _NOT_SCORED if any(side.n == 0 for side in sides) else _NO_LABELS
 
 
 def _accuracy(scores: ScoresPart, change: ChangePart) -> Reading:
     if scores.accuracy is None:
-        return _NO_LABELS
+        return Reading(None, None, why_no_accuracy(scores))
     n = scores.labeled or change.n  # A record of before `labeled` has the n in its change alone.
     interval = partial(wilson_interval, scores.correct, n) if scores.correct is not None else None
     return Reading(scores.accuracy, n, interval=interval)
 
 
-def _drop(change: ChangePart) -> Reading:
+def _drop(part: Record | HeldOutPart) -> Reading:
+    change = part.change
     if change.accuracy is None:
-        return _NO_LABELS
+        return Reading(None, None, why_no_accuracy(part.before, part.after))
     if change.fixed is None or change.broken is None:
         return Reading(-change.accuracy, change.n)
     interval = partial(paired_interval, change.broken, change.fixed, change.n)
@@ -147,9 +156,6 @@ def _score(field: Literal["confidence_mean", "entropy_mean"]) -> Callable[[Recor
     return read
 
 
-_NOT_SCORED = "the outputs are not scored"
-
-
 def _agreement(record: Record) -> Reading:
     value = record.change.agreement
     return Reading(value, record.after.n, None if value is not None else _NOT_SCORED)
@@ -157,8 +163,9 @@ def _agreement(record: Record) -> Reading:
 
 def _collapse(record: Record) -> Reading:
     """The share of the effective number of predicted classes that is lost."""
-    if record.after.n == 0:
-        return Reading(None, None, _NOT_SCORED)
+    if not (sum(record.after.predicted_histogram) and sum(record.before.predicted_histogram)):
+        why = why_no_accuracy(record.before, record.after)
+        return Reading(None, None, _NOT_SCORED if why == _NO_LABELS else why)
     sides = (record.after.predicted_histogram, record.before.predicted_histogram)
     after, before = (max(effective_classes(histogram), 1.0) for histogram in sides)
     return Reading(1 - after / before, record.after.n)
@@ -170,7 +177,7 @@ def _kl(
     def read(record: Record) -> Reading:
         part = getattr(record.kl, side)
         if part is None:
-            return Reading(None, None, "no live neuron")
+            return Reading(None, None, "no live neuron with a source to compare")
         return Reading(getattr(part, statistic), record.target.images)
 
     return read
@@ -196,9 +203,9 @@ def _images(record: Record) -> Reading:
 MEASURES: dict[str, Measure] = {
     "accuracy_before": Measure(lambda r: _accuracy(r.before, r.change), "share"),
     "accuracy_after": Measure(lambda r: _accuracy(r.after, r.change), "share"),
-    "accuracy_drop": Measure(lambda r: _drop(r.change), "share"),
+    "accuracy_drop": Measure(_drop, "share"),
     "held_out_accuracy_after": Measure(_held_out(lambda h: _accuracy(h.after, h.change)), "share"),
-    "held_out_accuracy_drop": Measure(_held_out(lambda h: _drop(h.change)), "share"),
+    "held_out_accuracy_drop": Measure(_held_out(_drop), "share"),
     "class_drop": Measure(_class_drop, "share"),
     "mean_iou_before": Measure(_figure("mean IoU", "before"), "share"),
     "mean_iou_after": Measure(_figure("mean IoU", "after"), "share"),

@@ -17,6 +17,10 @@ from adabn_cli.workflows.gate_measures import Reading, change_reading, reading
 
 Level = Literal["fail", "warn"]
 
+#: What no output of the model goes into.
+_COUNTED = ("baseline", "images", "skipped_images")
+_ONE_DRAW = "the model is random in eval mode: another run gives another value"
+
 
 @dataclass(frozen=True)
 class GateRequest:
@@ -48,7 +52,17 @@ def judged(record: Record, request: GateRequest) -> Record:
         baseline = hold_against(record, request.baseline, allow_different=allow)
         gates.append(_baseline_gate(baseline))
     gates += [_gate(asked_for, level, record, baseline, request) for asked_for, level in asked]
+    if record.model.random:
+        gates = [_of_one_draw(gate) for gate in gates]
     return record.model_copy(update={"gates": tuple(gates), "baseline": baseline.part})
+
+
+def _of_one_draw(gate: GatePart) -> GatePart:
+    """The gate with the word that its model is random, where it rests on what the model gives."""
+    if gate.measure in _COUNTED:
+        return gate
+    reasons = [reason for reason in (gate.reason, _ONE_DRAW) if reason]
+    return gate.model_copy(update={"reason": "; ".join(reasons)})
 
 
 def _require_confidence(confidence: float | None) -> None:
@@ -138,8 +152,15 @@ def _verdict_gate(asked: Expression, level: Level, record: Record) -> GatePart:
         limit=None,
         n=_verdict_n(record),
         status="cannot tell" if unknown else "failed" if held else "passed",
-        reason=f"the verdict is: {outcome}, by {basis}" if basis != "none" else "no labels",
+        reason=f"the verdict is: {outcome}, by {basis}" if basis != "none" else _why_untold(record),
     )
+
+
+def _why_untold(record: Record) -> str:
+    """Why a verdict rests on nothing."""
+    if record.model.impossible_statistics or record.before.not_finite or record.after.not_finite:
+        return record.verdict.sentence
+    return "no labels"
 
 
 def _verdict_n(record: Record) -> int | None:

@@ -5,7 +5,7 @@ A network that is known without that runs on one empty picture: how it is used i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -17,9 +17,10 @@ from adabn_cli.checkpoints.model_folder import weights_in
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.errors import InputError, UnsafeError
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import Model, Preprocessing, Site
 from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
+from adabn_cli.workflows.believing import broken_entries, unlearned_sites
 from adabn_cli.workflows.preprocessing import borrowed_note
 from adabn_cli.workflows.probing import channels_taken, first_outputs
 
@@ -49,10 +50,12 @@ def inspect(request: ModelRequest) -> Inspection:
     except InputError as error:
         if request.arch is not None:
             raise
+        sites = sites_by_name(checkpoint.entries)
         return base.model_copy(
             update={
                 "architecture_problem": f"{error.what} {error.hint}",
-                "sites": sites_by_name(checkpoint.entries),
+                "sites": sites,
+                **_doubts([_stored_site(site) for site in sites], checkpoint.entries),
             }
         )
 
@@ -95,6 +98,7 @@ def _network(opened: OpenedModel) -> dict[str, object]:
         "classes": tuple(model.classes) if model.classes else None,
         "classes_source": opened.classes_source,
         "notes": (*opened.notes, *borrowed_note(model.preprocessing)),
+        **_doubts(model.sites, model.state()),
     }
 
 
@@ -111,6 +115,21 @@ def _channels(model: Model) -> int | None:
     with suppress(InputError):
         first_outputs(model, torch.zeros(1, channels, *size))
     return channels
+
+
+def _doubts(sites: Sequence[Site], entries: Mapping[str, Tensor]) -> dict[str, object]:
+    """What cannot be believed of the entries."""
+    return {
+        "broken_entries": tuple(broken_entries(sites, entries)),
+        "unlearned_sites": unlearned_sites(sites, entries),
+    }
+
+
+def _stored_site(site: InspectedSite) -> Site:
+    """The site of these names; of no kind that stores statistics it has no entries."""
+    held = stored_normalizer(site.kind).HOLDS if site.kind in NORMALIZERS else {}
+    keys = {role: f"{site.name}.{name}" for role, name in held.items()}
+    return Site(site.name, site.kind, site.channels, 0.0, keys)
 
 
 def _preprocessing_part(preprocessing: Preprocessing | None) -> PreprocessingPart | None:

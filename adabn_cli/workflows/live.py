@@ -22,6 +22,7 @@ from adabn_cli.model import entries_of
 from adabn_cli.outputs import Outputs
 from adabn_cli.profiles import Profile, require_profile_of
 from adabn_cli.record import Record, TargetPart
+from adabn_cli.workflows.believing import PICTURES_TWICE, believe_adapted, believe_scored
 from adabn_cli.workflows.given_batches import (
     GivenLabels,
     class_labels,
@@ -66,6 +67,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     label_offset: int | None = None,
     verify: bool = False,
     on_harm: Literal["keep", "warn"] = "warn",
+    adapt_initial: bool = False,
 ) -> Record:
     """Re-estimates the model's statistics on these images, in place, and returns the record.
 
@@ -80,7 +82,8 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     `profile` is what the function of that name gave for the source images, or `read_profile`.
 
     The model keeps its mode, hooks and requires_grad; when anything raises, its statistics too.
-    `on_harm` "keep" leaves the model as it was where the record's verdict is harm.
+    `on_harm` "keep" leaves the model as it was where the record's verdict is harm. `adapt_initial`
+    fills statistics from the target where no site ever learned any, as a fresh or reset model has.
 
     Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
     """
@@ -88,6 +91,10 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     check_engine(engine, momentum)
     wrapped = EagerModel(model, classes=classes, output=output)
     require_adaptable(wrapped, with_profile=profile is not None)
+    adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum, adapt_initial)
+    belief = believe_adapted(
+        wrapped, adaptation, wrapped.architecture, with_profile=profile is not None
+    )
     if profile is not None:
         require_profile_of(profile, wrapped)
     with stages.stage("read"):
@@ -104,13 +111,13 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     if doubt := check.doubt():
         raise doubt.error("the labels that came with the batches", _OFFSET)
     images_held = sum(map(len, held))
-    adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum)
+    belief = belief.run_twice(wrapped, held[0][:PICTURES_TWICE])
     installer = Installer(wrapped, adaptation, images_held, profile)
     part = None if profile is None else profile_part(profile, None, "given")
     suspicion = suspect_tensors(wrapped, some_pictures(held, _SUSPECT_IMAGES), installer)
     why = unscored(outputs) if found is None else None
     subject = Subject(
-        live_model_part(wrapped),
+        live_model_part(wrapped, belief),
         TargetPart(
             path=None,
             kind="batches",
@@ -128,7 +135,10 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         ),
         labels_N,
         classes,
-        warnings=tuple(doubt for doubt in (why, labels.unused, suspicion) if doubt),
+        warnings=(
+            *belief.warnings,
+            *(doubt for doubt in (why, labels.unused, suspicion) if doubt),
+        ),
         truth=truth,
     )
     with installer.undone_on_failure():
@@ -158,15 +168,17 @@ def profile(
 
     `images` as for `adapt`; labels are for estimates of accuracy, the profile knows classes apart
     by the model's own predictions. The model is left as it was. `profile.as_bytes()` is its file.
-    Raises UsageError, ModelError, TargetError.
+    Warns of a model whose numbers cannot be believed. Raises UsageError, ModelError, TargetError.
     """
     wrapped = EagerModel(model, output=output)
+    belief = believe_scored(wrapped, wrapped.architecture)
     held, given = held_batches(images)
     outputs = _tried(wrapped, held)
     classes = _scored(outputs) if task_of(outputs, "auto") is None else None
     labels = class_labels(given, held, classes)
-    if labels.unused:
-        warnings.warn(labels.unused, stacklevel=2)  # A profile has no place for it.
+    told = belief.run_twice(wrapped, held[0][:PICTURES_TWICE]).warnings
+    for doubt_told in (*told, *([labels.unused] if labels.unused else [])):
+        warnings.warn(doubt_told, stacklevel=2)  # A profile has no place for it.
     labels_N = _counted(labels.indices_N, label_offset)
     _check_classes(classes, labels_N, None)
     checked = None if label_offset is not None else labels_N

@@ -21,6 +21,8 @@ from adabn_cli.moments import SiteMoments
 from adabn_cli.printable import first_few
 from adabn_cli.ranks import Shard
 from adabn_cli.record import DivergencePart, MergeRecord, ScoresPart
+from adabn_cli.workflows.believing import believe_scored
+from adabn_cli.workflows.broken_outputs import not_finite_notes
 from adabn_cli.workflows.collect import weights_of
 from adabn_cli.workflows.collected import Collected, read_collected
 from adabn_cli.workflows.output_file import require_free
@@ -60,6 +62,7 @@ def merge(request: MergeRequest) -> MergeRecord:
             hint="Give the model that was given to adabn collect.",
         )
     adaptation = Adaptation(tuple(common["--layers"]), common["--prior"], common["--alpha"])
+    belief = believe_scored(model, request.model.path)
     images = sum(shard.images for shard in shards)
     installer = Installer(model, adaptation, images)
     before, seen = (
@@ -69,21 +72,23 @@ def merge(request: MergeRequest) -> MergeRecord:
     pack = filled(empty_pack(model), installer, sites, images)
     write_file_whole(request.out, pack.as_bytes())
     skipped = sum(shard.skipped for shard in shards)
-    preprocessing = Preprocessing(**common["preprocessing"])
+    scored, preprocessing = _scores_part(shards), Preprocessing(**common["preprocessing"])
     unseen = [name for name in installer.sites if name in installer.selected - set(sites)]
     return MergeRecord(
         path=str(request.out),
-        model=model_part(opened, preprocessing),
+        model=model_part(opened, preprocessing, belief),
         shards=len(shards),
         images=images,
         skipped=skipped,
         sites=len(sites),
-        before=_scores_part(shards),
+        before=scored,
         kl_before=_divergence_part(installer, before),
         standard_error_max=worst_error(installer, {name: seen[name] for name in sites}),
         warnings=(
             *opened.notes,
+            *belief.warnings,
             *borrowed_note(preprocessing),
+            *not_finite_notes(scored),
             *([_CUT_OTHERWISE] if skipped else []),
             *([f"No picture reached {first_few(unseen, 5)}: left as they were."] if unseen else []),
         ),
@@ -150,7 +155,7 @@ def _scores_part(shards: Sequence[Collected]) -> ScoresPart:
 
 def _divergence_part(installer: Installer, before: dict[str, SiteMoments]) -> DivergencePart | None:
     """How far the pictures are from the source, over all neurons, as a run tells it."""
-    source = installer.source
+    source = installer.comparable
     known = {name: before[name].pixels for name in before if name in source}
     kl = {
         name: symmetric_kl_nats(source[name], pixels, installer.sites[name].eps)

@@ -234,7 +234,7 @@ def _first_site_kl(model: Model, images: Tensor, installer: Installer) -> tuple[
             site, activation, _ = next(forward)
         except StopIteration:
             return None, 0.0
-        source, moments = installer.source.get(site.name), measure(activation)
+        source, moments = installer.comparable.get(site.name), measure(activation)
     if source is None:
         return None, 0.0
     return site.name, float(symmetric_kl_nats(source, moments.pixels, site.eps).mean())

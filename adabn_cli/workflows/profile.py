@@ -14,7 +14,7 @@ from torch import Tensor
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.engines.observe import observe
-from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.errors import IN_FLOAT32, ModelError, UsageError
 from adabn_cli.fingerprint import fingerprint, statistics_digest
 from adabn_cli.histogram import Bins
 from adabn_cli.measures.effective_classes import effective_classes
@@ -26,6 +26,7 @@ from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
 from adabn_cli.targets.source import Location
 from adabn_cli.workflows.asked_files import check_files
+from adabn_cli.workflows.believing import PICTURES_TWICE, believe_scored
 from adabn_cli.workflows.outcome import Stages
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -90,12 +91,14 @@ def profile(
         )
     with stages.stage("open"):
         opened = open_model(request.model)
+        belief = believe_scored(opened.model, request.model.path)
         preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     with stages.stage("read") as progress:
         pictures = open_pictures(
             request.source, opened.model, preprocessing, request.pictures, progress
         )
     require_used(request.pictures, pictures)
+    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
     found, scores = profile_of(opened.model, pictures.target.batches(), pictures.labels_N, stages)
     content = found.as_bytes()
     write_file_whole(out, content)
@@ -104,7 +107,7 @@ def profile(
     return ProfileRecord(
         path=str(out),
         bytes=len(content),
-        model=model_part(opened, preprocessing),
+        model=model_part(opened, preprocessing, belief),
         source=target_part(pictures),
         sites=len(found.sites),
         neurons=sum(len(site.moments.pixels.mean_C) for site in found.sites.values()),
@@ -112,6 +115,7 @@ def profile(
         scores=scores_part(scores, pictures.labels_N),
         warnings=(
             *opened.notes,
+            *belief.warnings,
             *borrowed_note(preprocessing),
             *notes,
             *([warning] if warning else []),
@@ -127,7 +131,7 @@ def profile_of(
     Classes are those that the model predicts: as good as labels, which few people have at hand
     (docs/shifts.md). The layer that gives the model's output is left out: matched to the source,
     it would give the target the source's mix of classes. Raises ModelError where no site was
-    visited.
+    visited, and where outputs are NaN: what led to them would be part of the profile.
     """
     sizes = [len(batch) for batch in batches]
     scores = Scores()
@@ -139,6 +143,7 @@ def profile_of(
             _first_half(progress),
             lambda signal, _: measure(signal.activation),
         )
+        _require_finite(scores)
         survey = _Survey(model, moments, scores, sizes)
         moments = observe(model, batches, no_output, _second_half(progress), survey.measure)
     kinds = {site.name: site.kind for site in model.sites}
@@ -163,6 +168,16 @@ def profile_of(
         _predictions(scores, labels_N),
     )
     return found, scores
+
+
+def _require_finite(scores: Scores) -> None:
+    if scores.scorable and scores.not_finite:
+        raise ModelError(
+            f"The outputs of {scores.not_finite:,} of {len(scores.predicted_N):,} source pictures "
+            "are NaN or infinite: the profile would hold what led to them.",
+            hint=f"Look for broken pictures, and check --mean and --std. If it is of float16: "
+            f"{IN_FLOAT32}",
+        )
 
 
 def _first_half(progress: Progress) -> Progress:

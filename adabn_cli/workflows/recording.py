@@ -34,6 +34,8 @@ from adabn_cli.record import (
     SkippedPicture,
     TargetPart,
 )
+from adabn_cli.workflows.believing import Belief
+from adabn_cli.workflows.broken_outputs import beyond_belief, why_unmeasured, without_before
 from adabn_cli.workflows.broken_pictures import broken_parts
 from adabn_cli.workflows.notices import Seen, notice_parts
 from adabn_cli.workflows.outcome import Outcome, Stages
@@ -52,7 +54,7 @@ from adabn_cli.workflows.truth import Truth
 from adabn_cli.workflows.verdict import Evidence, verdict_part
 
 
-def live_model_part(model: Model) -> ModelPart:
+def live_model_part(model: Model, belief: Belief) -> ModelPart:
     """A model that was given as an object."""
     return ModelPart(
         path=None,
@@ -63,13 +65,16 @@ def live_model_part(model: Model) -> ModelPart:
         weights=fingerprint(model).weights,
         classes=tuple(model.classes) if model.classes else None,
         fixed_layers=tuple(FixedLayerPart(**asdict(layer)) for layer in model.fixed),
+        unlearned_sites=belief.unlearned,
+        impossible_statistics=belief.impossible,
+        random=belief.random,
     )
 
 
-def model_part(opened: OpenedModel, preprocessing: Preprocessing) -> ModelPart:
+def model_part(opened: OpenedModel, preprocessing: Preprocessing, belief: Belief) -> ModelPart:
     """A model that was read from a file."""
     checkpoint = opened.checkpoint
-    return live_model_part(opened.model).model_copy(
+    return live_model_part(opened.model, belief).model_copy(
         update={
             "path": valid_text(checkpoint.path),
             "format": checkpoint.format,
@@ -188,8 +193,11 @@ class Subject:
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     """The whole record."""
     before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
-    change, profile = change_part(before, after, labels_N), outcome.installer.profile
+    impossible = bool(subject.model.impossible_statistics)
     task = task_part(before, after, subject.truth) if subject.truth else None
+    if impossible:
+        before, task = Scores(), without_before(task) if task else None
+    change, profile = change_part(before, after, labels_N), outcome.installer.profile
     scores = scores_part(before, labels_N, profile)
     scored = scores_part(after, labels_N, profile)
     sites = site_parts(outcome)
@@ -202,6 +210,8 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     )
     notices = notice_parts(seen)
     one_class = any(notice.kind == "single class" for notice in notices)
+    unmeasured = why_unmeasured(subject.model, scores, scored, subject.held_out)
+    doubts = [unmeasured if not impossible else None, beyond_belief(sites)]
     return Record(
         model=subject.model,
         target=subject.target,
@@ -225,8 +235,14 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         notices=notices,
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
         verdict=verdict_part(
-            Evidence(scores, scored, change, held_out, task, outcome.judgement, one_class)
+            Evidence(
+                *(scores, scored, change, held_out, task, outcome.judgement, one_class),
+                unmeasured=unmeasured,
+            )
         ),
-        warnings=(*subject.warnings, *reuse_warnings(outcome)),
+        warnings=(
+            *(*subject.warnings, *reuse_warnings(outcome)),
+            *(doubt for doubt in doubts if doubt),
+        ),
         run=run,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,8 @@ def scores_part(scores: Scores, labels_N: _Labels, profile: Profile | None = Non
     summary = summarise_confidence(
         scores.predicted_N, scores.confidence_N, scores.entropy_N, scores.n_classes
     )
+    if summary.not_finite == summary.n:
+        return ScoresPart(not_finite=summary.n, n=summary.n)
     found = accuracy(scores.predicted_N, labels_N) if labels_N is not None else None
     return ScoresPart(
         **asdict(summary),
@@ -76,6 +79,11 @@ def scores_part(scores: Scores, labels_N: _Labels, profile: Profile | None = Non
         calibration=_calibration_part(scores, labels_N),
         estimated_accuracy=_estimated_accuracy_part(scores, profile),
     )
+
+
+def _says_anything(scores: Scores) -> bool:
+    """Whether any image's outputs are class scores, and numbers."""
+    return scores.scorable and scores.not_finite < len(scores.predicted_N)
 
 
 def _top5_accuracy(scores: Scores, labels_N: _Labels) -> float | None:
@@ -119,7 +127,7 @@ def _estimated_accuracy_part(
 
 def change_part(before: Scores, after: Scores, labels_N: _Labels) -> ChangePart:
     """After against before, on the same images."""
-    if not (before.scorable and after.scorable):
+    if not (_says_anything(before) and _says_anything(after)):
         return ChangePart()
     agreed = agreement(before.predicted_N, after.predicted_N)
     change = (
@@ -134,7 +142,7 @@ def class_parts(
     before: Scores, after: Scores, labels_N: _Labels, names: Sequence[str] | None
 ) -> tuple[ClassPart, ...]:
     """Every class that has labelled images."""
-    if labels_N is None or not (before.scorable and after.scorable):
+    if labels_N is None or not (_says_anything(before) and _says_anything(after)):
         return ()
     rows = per_class(before.predicted_N, after.predicted_N, labels_N, before.n_classes)
     return tuple(
@@ -148,7 +156,7 @@ def class_accuracies(
     scores: Scores, labels_N: _Labels, names: Sequence[str] | None
 ) -> tuple[ClassAccuracyPart, ...]:
     """Every class that has labelled images, in one scoring."""
-    if labels_N is None or not scores.scorable:
+    if labels_N is None or not _says_anything(scores):
         return ()
     parts = []
     for label in np.unique(labels_N[labels_N >= 0]).tolist():
@@ -253,7 +261,7 @@ def worst_error(installer: Installer, seen: Mapping[str, SiteMoments]) -> float 
 def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
     """What the source model sees of the target beside what it stores, or else the profile's."""
     measured, site = outcome.before.get(name), outcome.installer.sites[name]
-    source = outcome.installer.source.get(name, site.reference)
+    source = outcome.installer.comparable.get(name, site.reference)
     if measured is None or source is None:
         return None
     target = measured.pixels
@@ -288,7 +296,7 @@ def _divergences_after(outcome: Outcome) -> dict[str, Tensor]:
 
 def _divergences(outcome: Outcome, measured: Mapping[str, SiteMoments]) -> dict[str, Tensor]:
     """KL of every neuron between source and what was measured, by site, [C] each."""
-    source = outcome.installer.source
+    source = outcome.installer.comparable
     return {
         site.name: symmetric_kl_nats(source[site.name], measured[site.name].pixels, site.eps)
         for site in outcome.installer.model.sites
@@ -328,4 +336,5 @@ def _model_divergence(
 
 
 def _divergence_part(found: Divergence | ModelDivergence) -> DivergencePart | None:
-    return None if found.mean is None else DivergencePart(**asdict(found))
+    # NaN is what nothing was measured of: sites behind a statistic that no data gives.
+    return None if found.mean is None or isnan(found.mean) else DivergencePart(**asdict(found))

@@ -19,7 +19,10 @@ from adabn_cli.workflows.judging import Judgement
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict goes by; `one_class`: the target holds a single class, as the notices say."""
+    """What a verdict goes by; `one_class`: the target holds a single class, as the notices say.
+
+    `unmeasured` is why one of the sides is no measurement, where that is so.
+    """
 
     before: ScoresPart
     after: ScoresPart
@@ -28,6 +31,7 @@ class Evidence:
     task: TaskPart | None = None
     judgement: Judgement | None = None
     one_class: bool = False
+    unmeasured: str | None = None
 
 
 def verdict_part(evidence: Evidence) -> VerdictPart:
@@ -41,7 +45,9 @@ def verdict_part(evidence: Evidence) -> VerdictPart:
     held_out, change, task = evidence.held_out, evidence.change, evidence.task
     judgement = evidence.judgement
     estimate = _estimate_part(judgement)
-    if held_out is not None and held_out.interval is not None:
+    if evidence.unmeasured is not None:
+        found = _by_one_side(evidence.after, evidence.unmeasured)
+    elif held_out is not None and held_out.interval is not None:
         found = _by_labels(held_out, "held-out labels", "labelled held-out images")
     elif change.interval is not None:
         found = _by_labels(change, "labels", "labelled images that it was adapted to")
@@ -68,6 +74,16 @@ def _estimate_part(judgement: Judgement | None) -> EstimatePart | None:
         agreement_before=found.agreement_before,
         agreement_after=found.agreement_after,
     )
+
+
+def _by_one_side(after: ScoresPart, unmeasured: str) -> VerdictPart:
+    sentence = f"Cannot tell whether adapting helps. {unmeasured}"
+    if after.accuracy is not None:
+        sentence += (
+            f" The adapted model is right on {100 * after.accuracy:.1f}% of {after.labeled:,} "
+            "labelled images."
+        )
+    return VerdictPart(outcome="cannot tell", basis="none", sentence=sentence)
 
 
 def _by_labels(

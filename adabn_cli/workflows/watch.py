@@ -38,6 +38,12 @@ from adabn_cli.targets.framing import Pixels
 from adabn_cli.targets.listing import FoundPicture, SkippedPicture
 from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.source import opener
+from adabn_cli.workflows.believing import (
+    PICTURES_TWICE,
+    Belief,
+    believe_adapted,
+    require_sound,
+)
 from adabn_cli.workflows.drift import Regime
 from adabn_cli.workflows.outcome import require_adaptable, require_signal
 from adabn_cli.workflows.packing import empty_pack, filled
@@ -86,6 +92,7 @@ class WatchRequest:
     patience: float | None = None
     max_images: int | None = None
     once: bool = False
+    adapt_initial: bool = False
     force: bool = False
 
 
@@ -96,11 +103,15 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     is told by the event "stopped" too, and the pack that was last written stays.
     """
     _require_usable(request)
-    adaptation = Adaptation(method="adabn", momentum=request.momentum)
+    adaptation = Adaptation(
+        method="adabn", momentum=request.momentum, adapt_initial=request.adapt_initial
+    )
     opened = open_model(request.model)
     require_adaptable(opened.model, with_profile=False, path=request.model.path)
+    require_sound(opened.model, request.model.path)  # The stream is held against the source.
+    belief = believe_adapted(opened.model, adaptation, request.model.path)
     preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
-    notes = _tried(opened.model, preprocessing, request.every)
+    notes = _tried(opened.model, preprocessing, request.every, belief)
     installer = Installer(opened.model, adaptation, images=request.every)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -141,14 +152,17 @@ def _require_usable(request: WatchRequest) -> None:
         )
 
 
-def _tried(model: Model, preprocessing: Preprocessing, every: int) -> tuple[str, ...]:
+def _tried(
+    model: Model, preprocessing: Preprocessing, every: int, belief: Belief
+) -> tuple[str, ...]:
     """What running the model on random pictures shows that is to be told, before any arrives."""
-    shape = (min(2, every), *preprocessing.size, preprocessing.channels)
+    shape = (min(PICTURES_TWICE, every), *preprocessing.size, preprocessing.channels)
     pixels_NHWC = torch.randint(
         256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    why = unscored(first_outputs(model, next(iter(PictureBatches(pixels_NHWC, preprocessing, 2)))))
-    return () if why is None else (why,)
+    images = next(iter(PictureBatches(pixels_NHWC, preprocessing, PICTURES_TWICE)))
+    why = unscored(first_outputs(model, images))
+    return (*belief.run_twice(model, images).warnings, *([why] if why else []))
 
 
 class _Watching:
@@ -284,7 +298,7 @@ class _Watching:
         """The site that sees the largest shift from the source since the last drift, in nats."""
         means: dict[str, float] = {}
         for name, seen in self._regime.seen.items():
-            source = self._installer.source.get(name)
+            source = self._installer.comparable.get(name)
             if source is not None:
                 eps = self._installer.sites[name].eps
                 kl_C = symmetric_kl_nats(source, seen.pixels, eps)

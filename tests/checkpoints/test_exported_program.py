@@ -172,7 +172,7 @@ def test_a_program_of_training_mode_runs_in_eval_mode_and_says_so(
     module, images = shaken(Small()), pictures(4, 12)
     path = export(module.train(), tmp_path / "model.pt2", images[:2], decomposed=decomposed)
     request = open_model(ModelRequest(path))
-    assert "training mode" in request.notes[-1]
+    assert "train mode" in request.notes[-1]
     opened, counts = request.model, request.model.state()["bn.num_batches_tracked"].clone()
     expected, outputs = adapted(EagerModel(module.eval()), images)
     found, found_outputs = adapted(opened, images)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from learned_statistics import learned
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -39,6 +40,7 @@ class InkMaps(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
+        learned(self)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learned_statistics import learned
 from safetensors.torch import save_file
 
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
@@ -28,7 +29,7 @@ def _model(kind: str, *, seed: int = 0, width: int = 8) -> tuple[Path, tuple[str
     names: dict[str, object] = {}
     exec(_ARCH, names)
     torch.manual_seed(seed)
-    state = names["net"](width).state_dict()
+    state = learned(names["net"](width)).state_dict()
     path = Path(f"{kind}-{seed}-{width}" + (".safetensors" if kind == "safetensors" else ".pth"))
     if kind == "safetensors":
         save_file(state, path)

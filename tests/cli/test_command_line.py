@@ -22,21 +22,21 @@ _SCORED = (
 )
 _OPTIONS = {
     "adapt": f"{_SCORED} --bf16 --task --masks --target --target-format --eval --engine --method "
-    "--on-harm --profile --source --reference --layers --prior --alpha --momentum --verify "
-    "--out --force --dry-run --resume --memory --spill-dir --until-converged",
+    "--on-harm --profile --source --reference --layers --prior --alpha --adapt-initial --momentum "
+    "--verify --out --force --dry-run --resume --memory --spill-dir --until-converged",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
     "--html --md --junit --openmetrics --model-card --thumbnails --schema --sites --json --quiet "
     "--debug",
     "inspect": f"{_MODEL} --input --json",
     "evaluate": f"{_SCORED} --bf16 --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",
-    "convert": f"{_MODEL} --output --out --img-size --force --json --quiet",
+    "convert": f"{_MODEL} --output --out --img-size --float32 --force --json --quiet",
     "apply": f"{_MODEL} --input --out --revert --force --json --quiet",
-    "collect": f"{_SCORED} --target --shard --layers --prior --alpha --out --force",
+    "collect": f"{_SCORED} --target --shard --layers --prior --alpha --adapt-initial --out --force",
     "merge": f"{_MODEL} --input --out --force --json --quiet",
     "watch": f"{_MODEL} --output --input --device --img-size --mean --std --crop-pct "
     "--interpolation --fast-decode --value-range --max-pixels --out --force --momentum --every "
-    "--interval --patience --max-images --once --quiet",
+    "--interval --patience --max-images --once --adapt-initial --quiet",
     "demo": "--json --quiet --debug",
 }
 

@@ -29,6 +29,7 @@ class Net(nn.Sequential):
     def __init__(self):
         layers = nn.BatchNorm2d(1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1)
         super().__init__(*layers)
+        torch.nn.init.constant_(self[0].running_mean, 0.001)
         torch.nn.init.constant_(self[3].weight, 1.0)
         torch.nn.init.constant_(self[3].bias, 0.4)
 """
@@ -245,7 +246,7 @@ def test_a_model_whose_normalizers_show_nothing_is_refused(command, few_pictures
     )  # fmt: skip
     given = ("--arch", f"{tmp_path / 'net.py'}:Net", "--img-size", 8, "--mean", 0, "--std", 1)
     torch.save({"0.weight": torch.ones(1), "0.bias": torch.zeros(1), "0.running_mean":
-                torch.zeros(1), "0.running_var": torch.ones(1), "3.weight": torch.ones(1, 1),
+                torch.ones(1), "0.running_var": torch.ones(1), "3.weight": torch.ones(1, 1),
                 "3.bias": torch.zeros(1)}, tmp_path / "net.pth")  # fmt: skip
     asked = ("collect", tmp_path / "net.pth", "-t", few_pictures, "--shard", "1/1", *given)
     done = command(*asked, "--labels", "none")  # They are ten classes, and it has two.

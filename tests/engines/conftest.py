@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))  # For the oracle beside the tests.
@@ -32,7 +33,7 @@ class Residual(nn.Module):
 def small_net() -> nn.Module:
     """Nine normalizers, dropout between them, one behind a linear layer."""
     torch.manual_seed(0)
-    return nn.Sequential(
+    layers = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.ReLU(),
@@ -46,11 +47,12 @@ def small_net() -> nn.Module:
         nn.Linear(16, 5),
         nn.BatchNorm1d(5),
     )
+    return learned(layers)
 
 
 @pytest.fixture
 def net() -> nn.Module:
-    """A fresh small net, the same each time."""
+    """A small net, the same each time."""
     return small_net()
 
 

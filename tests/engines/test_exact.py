@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from learned_statistics import learned
 from oracle import float32_floor, oracle, relative, statistics, worst
 from PIL import Image
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def test_dropout_does_not_change_statistics(net: nn.Module, images: Tensor) -> N
 
 def test_stochastic_depth_does_not_change_statistics(images: Tensor) -> None:
     torch.manual_seed(0)
-    net = torchvision.models.efficientnet_b0(stochastic_depth_prob=0.9).train()
+    net = learned(torchvision.models.efficientnet_b0(stochastic_depth_prob=0.9)).train()
     without = torchvision.models.efficientnet_b0(stochastic_depth_prob=0.0)
     without.load_state_dict(net.state_dict())
     pictures = nn.functional.interpolate(images[:12], size=32)
@@ -80,7 +81,7 @@ def digits(project: Path) -> Tensor:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_real_networks_agree_with_the_oracle(name: str, digits: Tensor) -> None:
     torch.manual_seed(3)
-    net = torchvision.models.get_model(name, weights=None)
+    net = learned(torchvision.models.get_model(name, weights=None))
     expected = oracle(net, digits)
     found = statistics(adapted(net, digits, 8))
     assert relative(found, expected) < 1e-5
@@ -109,7 +110,7 @@ def test_outputs_after_are_the_adapted_models_own(net: nn.Module, images: Tensor
 
 
 def test_large_means_keep_their_variance() -> None:
-    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 2))
+    net = learned(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 2)))
     generator = torch.Generator().manual_seed(0)
     images = (1000 + 0.01 * torch.randn(50, 1, 8, 8, generator=generator).double()).float()
     adabn_cli.adapt(net, images.split(8))
@@ -138,7 +139,7 @@ class Shared(nn.Module):
 
 @pytest.mark.parametrize("sequential", [False, True])
 def test_a_site_used_twice_pools_its_uses_and_settles(images: Tensor, *, sequential: bool) -> None:
-    net = Shared(sequential=sequential)
+    net = learned(Shared(sequential=sequential))
     record = adabn_cli.adapt(net, images.split(16), verify=True)
     assert record.residual is not None
     assert record.residual.max_mean < 1e-5
@@ -165,7 +166,8 @@ def test_a_site_that_is_never_reached_keeps_its_statistics(images: Tensor) -> No
 
 
 def test_a_dead_channel_is_counted_and_stays_finite(images: Tensor) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 2))
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 2)
+    net = learned(nn.Sequential(*layers))
     with torch.no_grad():
         net[0].weight[1] = 0
         net[0].bias[1] = 3.3
@@ -185,7 +187,7 @@ def test_a_model_that_takes_different_ways_is_refused_and_unchanged(images: Tens
         def forward(self, x: Tensor) -> Tensor:
             return (self.dark if x.mean() < 0 else self.bright)(x).mean((2, 3))
 
-    net = Forked()
+    net = learned(Forked())
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(ModelError, match="different ways") as raised:
         adabn_cli.adapt(net, images.split(16))
@@ -219,7 +221,8 @@ def test_deeper_sites_are_measured_behind_mixed_ones(net: nn.Module, images: Ten
 
 
 def test_half_precision_models_are_measured_in_float32(images: Tensor) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 2))
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 2)
+    net = learned(nn.Sequential(*layers))
     expected = oracle(net.bfloat16().float(), images.bfloat16())
     adabn_cli.adapt(net.bfloat16(), images.split(16))
     assert worst(statistics(net), expected) < 2e-2  # bfloat16 holds two to three digits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from learned_statistics import learned
 from oracle import oracle, statistics, worst
 from torch import Tensor, nn
 
@@ -19,9 +20,8 @@ def test_first_site_is_exact_in_any_order(net: nn.Module, images: Tensor) -> Non
 
 
 def test_train_mode_forward_is_what_torch_computes(images: Tensor) -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
-    )
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+    net = learned(nn.Sequential(*layers))
     reference = copy.deepcopy(net).train()
     reference[1].momentum = reference[3].momentum = None  # Cumulative average, as update_bn does.
     reference[1].reset_running_stats()

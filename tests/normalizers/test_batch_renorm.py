@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
@@ -313,7 +314,8 @@ def net_of(normalizer: Callable[[int], nn.Module]) -> nn.Module:
     layers: list[nn.Module] = []
     for inputs, outputs in [(3, 6), (6, 6), (6, 6), (6, 8)]:
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), normalizer(outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    return learned(nn.Sequential(*layers, *head))
 
 
 @pytest.mark.parametrize("normalizer", [BatchRenorm2d, StdPlusEps])
@@ -363,7 +365,7 @@ def test_what_is_absorbed_is_believed(counter: str) -> None:
 
 
 def test_a_dead_channel_is_counted_and_stays_finite() -> None:
-    net = nn.Sequential(BatchRenorm2d(3))
+    net = learned(nn.Sequential(BatchRenorm2d(3)))
     images = draw(8, 3, 4, 4)
     images[:, 1] = 0.5
     record = adabn_cli.adapt(net, [images])

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -127,7 +128,7 @@ def test_adapting_leaves_a_residual_under_a_millionth_and_claims_no_divergence()
     for inputs, outputs in [(3, 6), (6, 6), (6, 6), (6, 8)]:
         conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         layers += [weight_norm(conv), MeanOnlyBatchNorm2d(outputs), nn.ReLU()]
-    net = nn.Sequential(*layers)
+    net = learned(nn.Sequential(*layers))
     images = draw(20, 3, 9, 9) * 2 + 1
     record = adabn_cli.adapt(net, images.split(6))
     assert all(site.adapted for site in record.sites)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
@@ -18,7 +19,8 @@ def batches(n: int = 3, size: int = 16) -> list[Tensor]:
 
 def maps(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+    return learned(nn.Sequential(*layers))
 
 
 def test_masks_that_come_with_the_batches_are_scored() -> None:
@@ -55,7 +57,8 @@ def test_numbers_that_come_with_the_batches_are_scored() -> None:
         nn.Linear(8, 2),
     )  # fmt: skip
     truth = [torch.zeros(8, 2), torch.full((8, 2), torch.nan), torch.ones(8, 2)]
-    record = adabn_cli.adapt(net, list(zip(batches(), truth, strict=True)), task="regression")
+    pairs = list(zip(batches(), truth, strict=True))
+    record = adabn_cli.adapt(learned(net), pairs, task="regression")
     assert record.task is not None
     assert record.task.n == 16
     with torch.no_grad():
@@ -101,7 +104,7 @@ def test_a_detector_with_frozen_batchnorm_adapts_and_its_boxes_are_counted(monke
     nn.init.constant_(net.head.regression_head.bbox_ctrness.bias, 3.0)
     images = [batch[:2] for batch in batches(2, 64)]
     boxes = [[{"boxes": torch.zeros(1, 4)}] * 2 for _ in images]
-    record = adabn_cli.adapt(net, list(zip(images, boxes, strict=True)), verify=True)
+    record = adabn_cli.adapt(learned(net), list(zip(images, boxes, strict=True)), verify=True)
     assert sum(site.adapted for site in record.sites) == 53
     assert record.task is not None
     assert record.task.task == "detection"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
@@ -34,10 +35,11 @@ def _write_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain_net() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
+    layers = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6),
         nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.BatchNorm1d(5),
     )  # fmt: skip
+    return learned(layers)
 
 
 class Shared(nn.Module):

@@ -105,7 +105,8 @@ def test_outputs_that_are_no_class_scores_leave_all_of_it_out() -> None:
 def test_predictions_that_are_all_nan_have_no_figure() -> None:
     side = scores_part(scored(torch.full((4, 7), torch.nan)), np.zeros(4, np.int64))
     assert (side.mutual_information, side.effective_classes, side.calibration) == (None,) * 3
-    assert (side.top5_accuracy, side.accuracy, sum(side.confidence_histogram)) == (0, 0, 0)
+    assert (side.top5_accuracy, side.accuracy, side.confidence_histogram) == (None, None, ())
+    assert (side.not_finite, side.n) == (4, 4)
 
 
 @pytest.mark.parametrize(("classes", "known"), [(2, False), (5, False), (6, True)])
