@@ -104,7 +104,9 @@ def _meaning(
     """The class of a label, what to tell of that, and the names of the classes."""
     labels = [row.label or "" for row in rows]
     if found.one_hot:
-        assigned = assign_columns(found.one_hot, labels, classes, "", where)
+        assigned = assign_columns(found.one_hot, labels, classes, where, where)
+        if assigned.source is None:
+            raise _unusable(assigned.notes[0].removeprefix("unlabeled: "), Path(where))
         return assigned.index.__getitem__, assigned.notes, assigned.classes
     require_whole(labels, classes, where)
     return classes.index, (), classes.names.names if classes.names is not None else None

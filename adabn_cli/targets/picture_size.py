@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
@@ -60,7 +61,14 @@ _own: list[int | None] = []
 
 @contextmanager
 def up_to(max_pixels: int | None) -> Generator[None]:
-    """Inside, Pillow opens pictures of so many pixels too, in all threads."""
+    """Inside, Pillow opens pictures of so many pixels too, in all threads, and warns of none."""
+    with warnings.catch_warnings(), _raised_to(max_pixels):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def _raised_to(max_pixels: int | None) -> Generator[None]:
     if max_pixels is None:
         yield
         return

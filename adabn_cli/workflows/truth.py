@@ -101,6 +101,11 @@ def read_truth(asked: TruthRequest, target: Target, model: Model, outputs: Outpu
         raise UsageError(
             f"--masks are for maps; this is {task}.", hint="Leave out --masks, or --task."
         )
+    if labels not in ("auto", "none") and task in ("segmentation", "detection"):
+        raise UsageError(
+            f"--labels FILE is for classes and numbers; this is {task}.",
+            hint="Leave out --labels, or give --masks DIR to a model of maps.",
+        )
     if task == "segmentation" and masks is not None:
         return _masked(target, model, outputs, masks, asked.label_offset)
     if task in ("multi-label", "regression") and labels not in ("auto", "none"):

@@ -10,14 +10,19 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from adabn_cli.errors import AdabnError
 from adabn_cli.model import Preprocessing
+from adabn_cli.targets.decoding import decode
 from adabn_cli.targets.folder import TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
+from adabn_cli.targets.masks import read_masks
+from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.table import BY_HEADER, Columns
 from adabn_cli.targets.value_table import read_value_table
+from adabn_cli.workflows.truth import TruthRequest, read_truth
 
 NAMES = ("a.png", "b.png", "sub/c d.png")
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))
@@ -262,13 +267,6 @@ ERRORS = {
         "v are no classes of the model",
         "--class-map FILE",
     ),
-    "one-hot-too-few": (
-        "x.csv",
-        "path,u,v\na.png,1,0\nb.png,0,1\n",
-        {},
-        "there are 2 of them, and the model has 3 outputs",
-        "--class-map FILE",
-    ),
     "ragged": ("x.csv", "path;label\na.png;1;2\n", {}, "line 2: 3 fields", ""),
     "binary": ("x.csv", b"\x89PNG\0\xff", {}, "no text", "UTF-8"),
 }
@@ -282,6 +280,19 @@ def test_a_file_that_is_not_understood_says_why(pictures, read, name, content, k
     assert what in caught.value.what
     assert hint in caught.value.hint
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [({}, "not as many as the model's outputs"), ({"classes": ("x", "y", "z")}, "named like none")],
+)
+def test_columns_of_0_and_1_may_be_of_something_else(pictures, known, reason):
+    file = write(pictures, "x.csv", "path,day,night\na.png,1,0\nb.png,0,1\n")
+    found = as_target(file, **known)
+    assert found.source is None
+    assert reason in found.notes[0]
+    with pytest.raises(AdabnError, match=reason):
+        as_labels(file, **known)
 
 
 def test_several_ones_in_a_row_are_no_class(pictures):
@@ -363,6 +374,20 @@ def test_pictures_that_are_too_large_are_counted_and_can_be_read(pictures, monke
     assert open_target(TargetRequest(pictures, GRAY)).fingerprint == target.fingerprint
 
 
+def test_masks_and_what_arrives_have_the_same_limit(pictures, monkeypatch):
+    Image.new("L", (8, 8), 1).save(pictures / "sub" / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 25)
+    given = (pictures / "sub", ("a.png",), ((8, 8),), GRAY)
+    with pytest.raises(AdabnError, match="more than --max-pixels allows"):
+        read_masks(*given)
+    assert read_masks(*given, max_pixels=64).values == {1}
+    picture = (lambda: (pictures / "a.png").open("rb"), GRAY, None)
+    assert "more than --max-pixels allows" in decode(*picture).reason
+    with up_to(64):
+        assert decode(*picture, 64).size == (8, 8)
+    assert "more than --max-pixels allows" in decode(*picture, 63).reason
+
+
 def test_a_lower_limit_holds_and_failures_put_the_limit_back(pictures):
     own = Image.MAX_IMAGE_PIXELS
     for most in (63, 10**9):
@@ -370,3 +395,11 @@ def test_a_lower_limit_holds_and_failures_put_the_limit_back(pictures):
         with pytest.raises(AdabnError):
             open_target(TargetRequest(pictures, GRAY, max_pixels=most, max_bad=0))
         assert own == Image.MAX_IMAGE_PIXELS
+
+
+def test_labels_that_maps_and_boxes_cannot_use_are_refused(pictures):
+    file = write(pictures, "x.csv", "path,label\na.png,0\n")
+    asked = TruthRequest("segmentation", str(file), None)
+    with pytest.raises(AdabnError, match="--labels FILE is for classes") as caught:
+        read_truth(asked, open_target(TargetRequest(pictures, GRAY)), None, torch.zeros(1, 2, 8, 8))
+    assert caught.value.exit_code == 2
