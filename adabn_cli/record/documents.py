@@ -105,6 +105,7 @@ class CollectRecord(Part):
     shards: int
     images: int
     skipped: tuple[SkippedPicture, ...]
+    target: TargetPart | None = None
     scores: ScoresPart
     warnings: tuple[str, ...] = ()
 

@@ -65,7 +65,11 @@ class SkippedPicture(Part):
 
 
 class TargetPart(Part):
-    """What the model was adapted to. `labels` says where labels came from."""
+    """What the model was adapted to. `labels` says where labels came from.
+
+    `other_files` were left out, `left_out` counts them by suffix ("" for none). `frames_left_out`
+    are pages and frames behind the first of their file.
+    """
 
     path: str | None
     kind: str
@@ -73,6 +77,8 @@ class TargetPart(Part):
     fingerprint: str | None = None
     skipped: tuple[SkippedPicture, ...] = ()
     other_files: int = 0
+    left_out: dict[str, int] = Field(default_factory=dict)
+    frames_left_out: int = 0
     conversions: dict[str, int] = Field(default_factory=dict)
     labels: str | None = None
     labeled_images: int = 0

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from adabn_cli.record import EvaluationRecord
 from adabn_cli.renderers.figures import count, number, percent, percent_interval
+from adabn_cli.renderers.subject import intake_facts, skipped_told
 from adabn_cli.renderers.tables import facts, figures, marked, plain
 from adabn_cli.renderers.task import OF_A_CLASS, written
 
@@ -19,13 +20,15 @@ def render(record: EvaluationRecord) -> RenderableType:
         ("model", f"{record.model.path} ({record.model.architecture})"),
         ("pack", record.pack or ""),
         ("data", f"{record.data.path} ({count(record.data.images, 'picture')})"),
+        *((name.lower(), text) for name, text in intake_facts(record.data)),
         ("labels", f"{record.data.labels}, {count(record.data.labeled_images, 'picture')}"),
         *_figures(record),
         ("confidence", f"{number(scores.confidence_mean)} on average"),
         ("entropy", f"{number(scores.entropy_mean)} nats on average"),
     ]
     table = _classes(record)
-    warnings = [marked("warning", text) for text in record.warnings]
+    told = [*record.warnings, *filter(None, [skipped_told(record.data)])]
+    warnings = [marked("warning", text) for text in told]
     return Group(facts(rows), Text(), table, *warnings)
 
 

@@ -6,7 +6,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from adabn_cli.printable import one_line
 from adabn_cli.record import GatePart, Record
-from adabn_cli.renderers.wording import gate_told
+from adabn_cli.renderers.subject import intake_facts, skipped_told
+from adabn_cli.renderers.wording import gate_told, warned
 
 _NO_GATE = "no gate was asked for"
 
@@ -26,14 +27,18 @@ def render(record: Record) -> str:
         "skipped": 0 if statuses else 1,
     }
     numbers = {name: str(n) for name, n in counts.items()}
-    root = Element("testsuites", {"name": "adabn", **numbers, "time": "0"})
-    suite = SubElement(root, "testsuite", {"name": "adabn", **numbers, "time": "0"})
+    seconds = record.run.seconds
+    told = {"name": "adabn", **numbers, "time": _time(seconds)}
+    root = Element("testsuites", told)
+    suite = SubElement(root, "testsuite", told)
+    share = seconds / (len(statuses) or 1)  # One run serves all gates: their times add up to its.
     _add_properties(suite, record)
     for gate in record.gates:
-        _add_case(suite, gate)
+        _add_case(suite, gate, share)
     if not statuses:
-        skipped = SubElement(_case(suite, _NO_GATE), "skipped")
+        skipped = SubElement(_case(suite, _NO_GATE, share), "skipped")
         skipped.set("message", "Ask for one: adabn report --fail-on 'accuracy_drop>0.5pp'.")
+    _add_output(suite, record)
     indent(root)
     return "<?xml version='1.0' encoding='utf-8'?>\n" + tostring(root, encoding="unicode") + "\n"
 
@@ -45,17 +50,27 @@ def _add_properties(suite: Element, record: Record) -> None:
         ("model", record.model.path or "live module"),
         ("target", record.target.path or record.target.kind),
         ("images", str(record.target.images)),
+        *((name.lower(), text) for name, text in intake_facts(record.target) if text),
         ("verdict", record.verdict.sentence),
     ):
         SubElement(properties, "property", {"name": name, "value": one_line(text)})
+
+
+def _add_output(suite: Element, record: Record) -> None:
+    """What was noticed and warned of, a line each: all that other renderings tell."""
+    lines = [f"{notice.kind}: {notice.sentence}" for notice in record.notices]
+    lines += [f"warning: {text}" for text in warned(record)]
+    lines += [f"warning: {text}" for text in [skipped_told(record.target)] if text]
+    if lines:
+        SubElement(suite, "system-out").text = "\n".join(map(one_line, lines))
 
 
 def _status(gate: GatePart) -> str:
     return gate.status if gate.level == "fail" else "passed"
 
 
-def _add_case(suite: Element, gate: GatePart) -> None:
-    case = _case(suite, gate.expression)
+def _add_case(suite: Element, gate: GatePart, seconds: float) -> None:
+    case = _case(suite, gate.expression, seconds)
     told = f"{gate.expression} {gate_told(gate)}"
     if _status(gate) == "failed":
         SubElement(case, "failure", {"type": "gate failed", "message": one_line(told)})
@@ -65,7 +80,11 @@ def _add_case(suite: Element, gate: GatePart) -> None:
         SubElement(case, "system-out").text = one_line(told)
 
 
-def _case(suite: Element, name: str) -> Element:
+def _time(seconds: float) -> str:
+    return f"{seconds:.3f}"
+
+
+def _case(suite: Element, name: str, seconds: float) -> Element:
     """A case whose name is the same in every run, so that a pipeline can follow it."""
-    attributes = {"classname": "adabn.gates", "name": one_line(name), "time": "0"}
-    return SubElement(suite, "testcase", attributes)
+    told = {"classname": "adabn.gates", "name": one_line(name), "time": _time(seconds)}
+    return SubElement(suite, "testcase", told)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from adabn_cli.record import ProfileRecord
 from adabn_cli.renderers.figures import count, percent, percent_interval
+from adabn_cli.renderers.subject import intake_facts, skipped_told
 from adabn_cli.renderers.tables import facts, marked
 
 
@@ -18,11 +19,13 @@ def render(record: ProfileRecord) -> RenderableType:
         ("profile", f"{record.path}, {record.bytes:,} bytes"),
         ("model", f"{record.model.path} ({record.model.architecture})"),
         ("source", f"{source.path}, {count(source.images, 'picture')}"),
+        *((name.lower(), text) for name, text in intake_facts(source)),
         ("labels", source.labels or "none"),
         ("holds", f"{count(record.sites, 'site')}, {count(record.neurons, 'neuron')}{classes}"),
     ]
     if scores.accuracy is not None:
         interval = percent_interval(scores.accuracy_interval)
         rows.append(("accuracy", f"{percent(scores.accuracy)} (95% interval {interval})"))
-    warnings = [marked("warning", text) for text in record.warnings]
+    told = [*record.warnings, *filter(None, [skipped_told(source)])]
+    warnings = [marked("warning", text) for text in told]
     return Group(facts(rows), *([Text()] if warnings else []), *warnings)

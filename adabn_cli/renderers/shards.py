@@ -9,6 +9,7 @@ from rich.text import Text
 
 from adabn_cli.record import CollectRecord, MergeRecord, ScoresPart
 from adabn_cli.renderers.figures import count, number, percent, percent_interval
+from adabn_cli.renderers.subject import intake_facts
 from adabn_cli.renderers.tables import facts, marked
 
 
@@ -18,10 +19,16 @@ def render_collected(record: CollectRecord) -> RenderableType:
         ("shard", f"{record.shard} of {record.shards}"),
         ("file", f"{record.path}, {record.bytes:,} bytes"),
         ("pictures", _pictures(record.images, len(record.skipped))),
+        *((name.lower(), text) for name, text in _intake(record)),
         *_scores(record.scores),
     ]
     lost = [f"{picture.path}: {picture.reason}" for picture in record.skipped]
     return Group(facts(rows), *(marked("warning", text) for text in (*record.warnings, *lost)))
+
+
+def _intake(record: CollectRecord) -> list[tuple[str, str]]:
+    """Nothing in the records of before there was a target in them."""
+    return intake_facts(record.target) if record.target is not None else []
 
 
 def render_merged(record: MergeRecord, model: str) -> RenderableType:

@@ -5,7 +5,8 @@ Names come out as they are, and whoever renders them escapes them.
 
 from __future__ import annotations
 
-from adabn_cli.record import MethodPart, PreprocessingPart, Record
+from adabn_cli.printable import counted
+from adabn_cli.record import MethodPart, PreprocessingPart, Record, TargetPart
 from adabn_cli.renderers.figures import count, number, percent
 
 _METHODS = {"adabn": "AdaBN", "matched": "matched to the profile", "auto": "auto"}
@@ -27,9 +28,27 @@ def about(record: Record) -> list[tuple[str, str]]:
         ("Sites adapted", f"{adapted:,} of {len(record.sites):,}"),
         ("Target", target.path or target.kind),
         ("Pictures", f"{target.images:,}{subsample(record)}, {labels(record)}"),
+        *intake_facts(target),
         ("Method", method(record)),
         ("Source profile", profile(record)),
     ]
+
+
+def intake_facts(target: TargetPart) -> list[tuple[str, str]]:
+    """What became of the files: those left out, by suffix, and what was done to pictures."""
+    files = f"{count(target.other_files, 'file')}" if target.other_files else ""
+    by_suffix = f": {counted(target.left_out)}" if target.left_out else ""
+    pages = "page or frame" if target.frames_left_out == 1 else "pages or frames"
+    frames = f"{target.frames_left_out:,} {pages}" if target.frames_left_out else ""
+    left_out = "; ".join(text for text in (files + by_suffix, frames) if text)
+    converted = ", ".join(f"{n:,} {kind}" for kind, n in target.conversions.items())
+    return [("Left out", left_out), ("Converted", converted)]
+
+
+def skipped_told(target: TargetPart) -> str:
+    """How many pictures could not be read; empty where all could."""
+    skipped = target.skipped
+    return f"{count(len(skipped), 'picture')} could not be read." if skipped else ""
 
 
 def profile(record: Record) -> str:
@@ -137,13 +156,11 @@ def _input(p: PreprocessingPart | None) -> str:
 def target_facts(record: Record) -> list[tuple[str, str]]:
     """The pictures: how many, which were left out or converted, and their fingerprint."""
     target = record.target
-    converted = ", ".join(f"{n:,} {kind}" for kind, n in target.conversions.items())
     rows = [
         ("Target", target.path or target.kind),
         ("Pictures", f"{target.images:,}{subsample(record)}"),
         ("Labels", labels(record)),
-        ("Converted", converted),
-        ("Not pictures", count(target.other_files, "other file") if target.other_files else ""),
+        *intake_facts(target),
         ("Fingerprint of the pixels", target.fingerprint or ""),
     ]
     if record.held_out is not None:

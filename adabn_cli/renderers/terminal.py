@@ -29,7 +29,7 @@ from adabn_cli.renderers.figures import (
 )
 from adabn_cli.renderers.shifts import farthest, neurons
 from adabn_cli.renderers.sparkline import Sparkline, pooled
-from adabn_cli.renderers.subject import labels, method, profile, subsample
+from adabn_cli.renderers.subject import intake_facts, labels, method, profile, subsample
 from adabn_cli.renderers.tables import facts, figures, marked, note, plain
 from adabn_cli.renderers.task import OF_A_CLASS, figure_rows, rests_on, written
 from adabn_cli.renderers.wording import (
@@ -92,6 +92,7 @@ def _about(record: Record) -> Table:
         ("model", f"{model.path or 'live module'}, {architecture}"),
         ("sites", f"{adapted} of {len(record.sites)} adapted{_fixed(record)}"),
         ("target", f"{target.path or target.kind}, {pictures}"),
+        *((name.lower(), text) for name, text in intake_facts(target)),
         ("input", _input(record)),
         ("method", method(record)),
         ("profile", profile(record)),

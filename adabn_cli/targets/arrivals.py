@@ -6,6 +6,7 @@ that is still being written waits for the next look. One that changes later arri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
@@ -16,10 +17,14 @@ _Stamp = tuple[int, int] | str
 
 
 class Arrivals:
-    """What is new below a folder since the last look. Holds the names of what is there."""
+    """What is new below a folder since the last look. Holds the names of what is there.
+
+    `left_out` counts by suffix the files that were there at the last look and are no pictures.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.left_out: Mapping[str, int] = {}
         self._waiting: dict[str, _Stamp] = {}
         self._taken: dict[str, _Stamp] = {}
 
@@ -33,6 +38,7 @@ class Arrivals:
                 where=str(self._folder),
                 hint="Give a folder that is there for as long as it is watched.",
             ) from error
+        self.left_out = listing.other_suffixes
         there: dict[str, FoundPicture | SkippedPicture] = {
             **{found.name: found for found in listing.pictures},
             **{skipped.path: skipped for skipped in listing.skipped},

@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from adabn_cli.model import Preprocessing
 from adabn_cli.printable import one_line
 from adabn_cli.targets.deep_values import (
+    DeepPicture,
     ValueRange,
     in_8_bits,
     is_dicom,
@@ -48,11 +49,15 @@ _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as the model's size wants it, [H, W, C]; `size` is what the file had, upright."""
+    """A picture as the model's size wants it, [H, W, C]; `size` is what the file had, upright.
+
+    `frames_left_out` are the pages or frames behind the first.
+    """
 
     pixels_HWC: Pixels
     size: tuple[int, int]
     conversions: tuple[str, ...]
+    frames_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,11 @@ def _read(
         # Asked for before loading: Pillow turns a TIFF upright while it loads it.
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
             steps.append("EXIF rotation")
-        if getattr(picture, "is_animated", False):
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
             steps.append("first frame of several")
+        if picture.format == "MPO":  # What follows is the camera's preview or depth of the first.
+            frames = 1
         reduction = _reduce(picture, preprocessing) if preprocessing.fast_decode else 1
         if reduction > 1:
             steps.append(f"JPEG decoded at 1/{reduction}")
@@ -124,7 +132,7 @@ def _read(
     height, width = pixels.shape[:2]
     pixels_HWC = pixels.reshape(height, width, channels)
     size = (height * reduction, width * reduction)
-    return Decoded(pixels_HWC, size, (*steps, *conversions))
+    return Decoded(pixels_HWC, size, (*steps, *conversions), frames - 1)
 
 
 def _reduce(picture: Image.Image, preprocessing: Preprocessing) -> int:
@@ -142,12 +150,13 @@ def _reduce(picture: Image.Image, preprocessing: Preprocessing) -> int:
     return width // picture.width
 
 
-def _of_deep(read: tuple[Image.Image, tuple[str, ...]], channels: int) -> Decoded:
-    plain, conversions = convert(read[0], channels)
+def _of_deep(read: DeepPicture, channels: int) -> Decoded:
+    plain, conversions = convert(read.image, channels)
     pixels = np.array(plain)
     height, width = pixels.shape[:2]
-    steps = (*read[1], *conversions)
-    return Decoded(pixels.reshape(height, width, channels), (height, width), steps)
+    steps = (*read.steps, *conversions)
+    pixels_HWC = pixels.reshape(height, width, channels)
+    return Decoded(pixels_HWC, (height, width), steps, read.frames - 1)
 
 
 def _is_deep_colour(picture: Image.Image) -> bool:

@@ -7,6 +7,7 @@ DICOM needs pydicom, TIFF files that Pillow does not read need tifffile.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +21,15 @@ from adabn_cli.targets.picture_size import check_size
 ValueRange = tuple[float, float]
 
 _PREAMBLE = 128
+
+
+@dataclass(frozen=True)
+class DeepPicture:
+    """The first frame of a file, in 8 bits, the steps that led there, and how many it has."""
+
+    image: Image.Image
+    steps: tuple[str, ...]
+    frames: int = 1
 
 
 def in_8_bits(values: NDArray[Any], value_range: ValueRange | None) -> tuple[Pixels, str]:
@@ -47,7 +57,7 @@ def is_dicom(stream: BinaryIO) -> bool:
 
 def read_dicom(
     stream: BinaryIO, value_range: ValueRange | None, max_pixels: int | None = None
-) -> tuple[Image.Image, tuple[str, ...]]:
+) -> DeepPicture:
     """The picture, in its modality's units (slope, intercept) and white on black, and the steps."""
     try:
         from pydicom import dcmread
@@ -57,7 +67,8 @@ def read_dicom(
     data = dcmread(stream)
     check_size(int(data.get("Columns", 0)), int(data.get("Rows", 0)), max_pixels)
     values, steps = data.pixel_array, []
-    if int(data.get("NumberOfFrames", 1) or 1) > 1:
+    frames = int(data.get("NumberOfFrames", 1) or 1)
+    if frames > 1:
         values, steps = values[0], ["first frame of several"]
     meaning = str(data.PhotometricInterpretation)
     if values.ndim == 3:
@@ -66,24 +77,24 @@ def read_dicom(
         if values.dtype != np.uint8:
             values, step = in_8_bits(values, value_range)
             steps.append(step)
-        return Image.fromarray(values), tuple(steps)
+        return DeepPicture(Image.fromarray(values), tuple(steps), frames)
     pixels, step = in_8_bits(apply_rescale(values, data), value_range)
     steps.append(step)
     if meaning == "MONOCHROME1":
         pixels, steps = 255 - pixels, [*steps, "MONOCHROME1 inverted"]
-    return Image.fromarray(pixels), tuple(steps)
+    return DeepPicture(Image.fromarray(pixels), tuple(steps), frames)
 
 
 def read_tiff(
     stream: BinaryIO, value_range: ValueRange | None, max_pixels: int | None = None
-) -> tuple[Image.Image, tuple[str, ...]]:
+) -> DeepPicture:
     """The first page of a TIFF file of one or three channels, and the steps."""
     try:
         import tifffile
     except ImportError as error:
         raise ValueError('a TIFF file which takes pip install "adabn[tiff]"') from error
     with tifffile.TiffFile(stream) as file:
-        page, several = file.pages.first, len(file.pages) > 1
+        page, frames, steps = file.pages.first, len(file.pages), []
         # A damaged header may say any size, and any number of channels.
         planes = math.ceil(page.samplesperpixel / 4)
         check_size(page.imagewidth, page.imagelength * planes, max_pixels)
@@ -91,8 +102,9 @@ def read_tiff(
     if values.ndim == 3 and values.shape[0] in (3, 4):
         values = np.moveaxis(values, 0, -1)  # A plane for each channel.
     if values.ndim == 3 and values.shape[2] == 4:
-        values = values[..., :3]
+        values, steps = values[..., :3], ["fourth channel dropped"]
     if values.ndim != 2 and values.shape[2:] != (3,):
         raise ValueError(f"a TIFF file of shape {values.shape}, neither gray nor RGB")
     pixels, step = in_8_bits(values, value_range)
-    return Image.fromarray(pixels), (*["first frame of several"] * several, step)
+    several = ["first frame of several"] * (frames > 1)
+    return DeepPicture(Image.fromarray(pixels), (*several, *steps, step), frames)

@@ -79,15 +79,17 @@ class Target:
     """Decoded pictures, in the order of their batches, and what became of the rest.
 
     `pictures` are their names, sorted: in a folder paths relative to it, with "/" between folders.
-    `conversions` says what was done to how many of them; sizes are (height, width) as stored, in
-    order of the pictures. Equal `fingerprint`: equal names and equal decoded pixels, in the same
-    order.
+    `left_out` counts other files by suffix, `frames_left_out` what follows the first frame of a
+    file. `conversions` says what was done to how many pictures; sizes are (height, width) as
+    stored, in order of the pictures. Equal `fingerprint`: equal names and equal decoded pixels, in
+    the same order.
     """
 
     path: Location
     pictures: tuple[str, ...]
     skipped: tuple[SkippedPicture, ...]
-    other_files: int
+    left_out: Mapping[str, int]
+    frames_left_out: int
     conversions: Mapping[str, int]
     sizes: tuple[tuple[int, int], ...]
     subsample: Mapping[str, int] | None
@@ -100,6 +102,11 @@ class Target:
     def kind(self) -> str:
         """What the source turned out to be: "folder", "3 tar shards"."""
         return self.source.kind
+
+    @property
+    def other_files(self) -> int:
+        """How many files were left out, as they are no pictures."""
+        return sum(self.left_out.values())
 
     def spread(self, most: int) -> Tensor:
         """At most that many pictures, evenly spread over all of them, as one batch."""
@@ -194,7 +201,8 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
         path=request.path,
         pictures=tuple(intake.pictures),
         skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
-        other_files=source.other_suffixes.total(),
+        left_out=dict(sorted(source.other_suffixes.items())),
+        frames_left_out=intake.frames_left_out,
         conversions=dict(sorted(intake.conversions.items())),
         sizes=tuple(intake.sizes),
         subsample=subsample,

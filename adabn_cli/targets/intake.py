@@ -25,6 +25,7 @@ class Intake:
         self.pictures: list[str] = []
         self.skipped = list(skipped)
         self.conversions: Counter[str] = Counter()
+        self.frames_left_out = 0
         self.sizes: list[tuple[int, int]] = []
         self.too_large: list[int] = []
         self._digests: list[bytes] = []
@@ -40,6 +41,7 @@ class Intake:
         self._store.append(result.pixels_HWC)
         self.pictures.append(name)
         self.conversions.update(result.conversions)
+        self.frames_left_out += result.frames_left_out
         self.sizes.append(result.size)
         # A name cannot hold a zero byte, and the shape says how many bytes follow.
         digest = hashlib.sha256(f"{name}\0{result.pixels_HWC.shape}".encode())
@@ -59,7 +61,7 @@ class Intake:
         parts = ranks.gather(
             (
                 *(self.pictures, self.skipped, self.conversions, self.sizes, self._digests),
-                self.too_large,
+                *(self.too_large, self.frames_left_out),
             )
         )
         before = sum(len(pictures) for pictures, *_ in parts[: ranks.index])
@@ -69,6 +71,7 @@ class Intake:
         self.sizes = [size for part in parts for size in part[3]]
         self._digests = [digest for part in parts for digest in part[4]]
         self.too_large = [pixels for part in parts for pixels in part[5]]
+        self.frames_left_out = sum(part[6] for part in parts)
         return before
 
     @property

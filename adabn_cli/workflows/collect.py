@@ -37,6 +37,7 @@ from adabn_cli.workflows.preprocessing import (
     borrowed_note,
     resolve_preprocessing,
 )
+from adabn_cli.workflows.recording import target_part
 from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import (
     PicturesRequest,
@@ -98,6 +99,7 @@ def collect(
         shards=request.shard.size,
         images=found.images,
         skipped=tuple(SkippedPicture(**asdict(lost)) for lost in pictures.target.skipped),
+        target=target_part(pictures),
         scores=scored,
         warnings=(
             *(*opened.notes, *belief.warnings, *borrowed_note(preprocessing)),

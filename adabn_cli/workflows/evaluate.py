@@ -68,7 +68,7 @@ def evaluate(
     if pictures.labelled_by is None:
         raise CannotTellError(
             "There are no labels to score against.",
-            where="; ".join(pictures.notes) or str(request.data),
+            where="; ".join(pictures.label_notes) or str(request.data),
             hint="Give --labels FILE or --class-map FILE; to a model of maps, --masks DIR.",
         )
     belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))

@@ -21,6 +21,8 @@ def plan_of(job: Job) -> dict[str, object]:
         "images": job.pictures.images,
         **({"until_converged": job.search.tolerance} if job.search else {}),
         "skipped": len(target.skipped),
+        "left_out": [f"{n} {suffix or 'without suffix'}" for suffix, n in target.left_out.items()],
+        "converted": [f"{n} {kind}" for kind, n in target.conversions.items()],
         "labels": job.pictures.labelled_by,
         "size": list(job.preprocessing.size),
         "mean": list(job.preprocessing.mean),

@@ -103,7 +103,9 @@ def profile(
     content = found.as_bytes()
     write_file_whole(out, content)
     warning = coverage_warning(found)
-    notes = () if pictures.truth else pictures.notes  # A profile is held against no truth.
+    notes = (
+        pictures.picture_notes if pictures.truth else pictures.notes
+    )  # A profile is held against no truth.
     return ProfileRecord(
         path=str(out),
         bytes=len(content),

@@ -96,6 +96,8 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
         fingerprint=target.fingerprint,
         skipped=tuple(SkippedPicture(**asdict(picture)) for picture in target.skipped),
         other_files=target.other_files,
+        left_out={valid_text(suffix): n for suffix, n in target.left_out.items()},
+        frames_left_out=target.frames_left_out,
         conversions=dict(target.conversions),
         labels=pictures.labelled_by,
         labeled_images=pictures.labeled_images,

@@ -24,6 +24,7 @@ from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
 from adabn_cli.targets.table import BY_HEADER, Columns
+from adabn_cli.workflows.intake_notes import intake_notes
 from adabn_cli.workflows.label_check import Doubt, in_order, label_doubt, mask_doubt
 from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.truth import Truth, TruthRequest, read_truth, task_of
@@ -92,9 +93,21 @@ class ScoredPictures:
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What is to be told of the labels and of the pictures."""
+        return (*self.label_notes, *self.picture_notes)
+
+    @property
+    def label_notes(self) -> tuple[str, ...]:
         """What is to be told of the labels, and of the file that lists the pictures."""
         listed = (f"{note[0].upper()}{note[1:]}." for note in self.target.source.notes)
         return (*listed, *(self.truth.notes if self.truth else self.labels.notes))
+
+    @property
+    def picture_notes(self) -> tuple[str, ...]:
+        """What is to be told of files that were left out, and of folders that were pooled."""
+        outputs = self.n_outputs or None
+        labelled = self.labels.source is not None
+        return intake_notes(self.target, self.model.classes, outputs, labelled=labelled)
 
     @property
     def classes(self) -> tuple[str, ...] | None:

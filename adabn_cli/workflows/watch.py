@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -184,11 +185,12 @@ class _Watching:
         self._waiting: list[Pixels] = []
         self._last_arrival = clock.now()
         self._images = self._skipped = self._drifts = 0
+        self._arrivals = Arrivals(request.folder)
+        self._conversions: Counter[str] = Counter()
 
     def until_stopped(self) -> _Reason:
         """Goes on with what arrives; returns why it ends."""
-        request, clock = self._request, self._clock
-        arrivals = Arrivals(request.folder)
+        request, clock, arrivals = self._request, self._clock, self._arrivals
         arrivals.look()
         with warnings.catch_warnings():
             # Of what Pillow warns of the harmful fails as well, and is told with its reason.
@@ -244,6 +246,7 @@ class _Watching:
             self._tell_skipped(found.name, decoded.reason)
             return
         self._last_arrival = self._clock.now()
+        self._conversions.update(decoded.conversions)
         self._waiting.append(decoded.pixels_HWC)
         if len(self._waiting) == self._request.every:
             self._adapt()
@@ -329,6 +332,8 @@ class _Watching:
             reason=reason,
             pictures=self._images,
             skipped=self._skipped,
+            left_out=dict(sorted(self._arrivals.left_out.items())),
+            converted=dict(sorted(self._conversions.items())),
             drifts=self._drifts,
             unused=len(self._waiting),
             pack=str(self._request.out / "pack.safetensors") if self._images else None,
