@@ -53,8 +53,9 @@ class Columns:
     path_suffix: str = ""
 
     def whole(self, path: str) -> str:
-        """The path with its suffix."""
-        return path if path.endswith(self.path_suffix) else path + self.path_suffix
+        """The path with its suffix; no path stays none."""
+        has_it = not path.strip() or path.endswith(self.path_suffix)
+        return path if has_it else path + self.path_suffix
 
 
 #: As the header says.
@@ -114,6 +115,8 @@ def label_column(header: Sequence[str], columns: Columns) -> int | None:
 def labelled_rows(table: Table, columns: Columns) -> Rows:
     """What the table says of every picture; one-hot columns are a label where there is no other."""
     paths = [(place, columns.whole(fields[table.path])) for place, fields in table.records]
+    if empty := [place for place, path in paths if not path.strip()]:
+        raise ValueError(f"{empty[0]}: no path")
     at = label_column(table.header, columns)
     if at is None:
         return _by_bits(table, paths)

@@ -190,6 +190,22 @@ def test_parquet_has_the_same_columns_and_one_hot(pictures):
         assert found.classes == ("u", "v", "w")
 
 
+def test_a_parquet_table_of_numbers_is_read(pictures):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    file = pictures / "x.parquet"
+    write_table(arrow.table({"image": list(NAMES), "u": [0.5, None, 2.0], "v": [1, 2, 3]}), file)
+    table = read_value_table(file, NAMES)
+    assert table.names == ("u", "v")
+    assert str(table.values_ND.tolist()) == "[[0.5, 1.0], [nan, 2.0], [2.0, 3.0]]"
+    assert read_value_table(file, NAMES, columns=Columns(label="v")).values_ND.tolist() == [
+        [1.0],
+        [2.0],
+        [3.0],
+    ]
+
+
 def test_metadata_of_a_folder_has_the_same_columns(pictures):
     lines = '{"bild": "a", "art": 2.0}\n{"bild": "b", "art": 0.0}\n'
     write(pictures, "metadata.jsonl", lines)
@@ -266,6 +282,13 @@ ERRORS = {
         {"classes": ("u", "y", "z")},
         "v are no classes of the model",
         "--class-map FILE",
+    ),
+    "no-path": (
+        "x.csv",
+        "path,label\n,1\n",
+        {"columns": Columns(path_suffix=".png")},
+        "no path",
+        "",
     ),
     "ragged": ("x.csv", "path;label\na.png;1;2\n", {}, "line 2: 3 fields", ""),
     "binary": ("x.csv", b"\x89PNG\0\xff", {}, "no text", "UTF-8"),
