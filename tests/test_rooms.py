@@ -15,13 +15,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "printable"}
-WORDS = SPEECH | {"batch", "histogram", "model", "moments", "outputs", "process_group", "ranks"}
+WORDS = SPEECH | {"batch", "files", "histogram", "model", "moments", "outputs"}
+WORDS |= {"process_group", "ranks"}
 RULES = {"adaptation", "fingerprint", "normalizers", "packs", "profiles"}
 PARTS = {"checkpoints", "engines", "measures", "targets"}
 
 #: Room -> the rooms that it may import from, besides itself.
 MAY_LOOK_INTO: dict[str, set[str]] = {
     **{word: set() for word in WORDS | {"record", "torchvision_import"}},
+    "files": SPEECH,
     "histogram": {"moments"},
     "process_group": {"errors"},
     "model": {"moments", "outputs"},

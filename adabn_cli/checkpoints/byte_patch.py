@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from adabn_cli.errors import IN_FLOAT32, ModelError
+from adabn_cli.files import appearing
 
 _CHUNK = 1 << 20
 
@@ -86,27 +86,6 @@ def patch(
             if mend is not None:
                 written += mend(original, file, written)
             _verify(original, file, edits, written)
-
-
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """A temporary file beside `target` that takes its place when the block ends well."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-    except OSError as error:
-        raise ModelError(
-            f"The model cannot be written: {error.strerror}.",
-            where=str(target),
-            hint="Choose another folder with -o.",
-        ) from error
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -18,7 +18,6 @@ from adabn_cli.checkpoints import FOLDERS, FORMATS
 from adabn_cli.checkpoints.byte_patch import (
     Mend,
     TensorPlace,
-    appearing,
     cast_as_stored,
     patch,
     sha256_of,
@@ -35,6 +34,7 @@ from adabn_cli.checkpoints.train_mode import SAVED_IN_TRAIN_MODE, put_in_eval_mo
 from adabn_cli.checkpoints.trust import refusals
 from adabn_cli.checkpoints.weights import clean_keys, find_weights
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.files import appearing
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,15 @@ class Checkpoint:
     trains: bool = False
     folder: ModelFolder | None = field(repr=False, default=None)
     inside: Checkpoint | None = field(repr=False, default=None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was read: the file or folder, and the data files that a graph names."""
+        return (self.path, *(self.root.data_paths if isinstance(self.root, OnnxFile) else ()))
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """The other files that `write(path)` may write."""
+        return self.root.beside(path) if isinstance(self.root, OnnxFile) else ()
 
     def seen(self, names: Mapping[str, str]) -> Checkpoint:
         """The same checkpoint with its entries under other names; those not named are left out."""
@@ -283,13 +292,16 @@ def _from_graph(
             where=str(file.path),
             hint=f"Leave out --weights {weights}.",
         )
+    metadata = read_metadata(file.metadata)
+    if isinstance(file, OnnxFile):
+        metadata = replace(metadata, notes=(*metadata.notes, *file.notes))
     return Checkpoint(
         path=file.path,
         format=kind,
         sha256=sha256,
         entries=file.entries,
         module=None,
-        metadata=read_metadata(file.metadata),
+        metadata=metadata,
         trusted_pickle=False,
         weights="",
         root=file,

@@ -24,12 +24,14 @@ from adabn_cli.checkpoints.model_libraries import LIBRARIES
 from adabn_cli.checkpoints.onnx_file import require_onnx
 from adabn_cli.checkpoints.opening import OpenedModel
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.files import full_suffix
 from adabn_cli.model import Model, Preprocessing
 
 #: The ending of a file -> the format it stands for.
 ENDINGS = {
     ".pth": "state dict",
     ".pt": "state dict",
+    ".pth.tar": "state dict",
     ".safetensors": "safetensors",
     ".pt2": "exported program",
     ".onnx": "ONNX",
@@ -41,10 +43,10 @@ _INPUT, _OUTPUT = "images", "logits"
 def format_of(path: Path) -> str:
     """The format that a file's ending stands for. Raises UsageError for any other ending."""
     try:
-        return ENDINGS[path.suffix.lower()]
+        return ENDINGS[full_suffix(path).lower()]
     except KeyError:
         raise UsageError(
-            f"No format is known by the ending {path.suffix or '(none)'}.",
+            f"No format is known by the ending {full_suffix(path) or '(none)'}.",
             where=f"-o {path}",
             hint=f"End the file in one of {', '.join(ENDINGS)}.",
         ) from None

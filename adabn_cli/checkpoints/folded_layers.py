@@ -40,9 +40,13 @@ class StoredNormalizer:
 
 @dataclass(frozen=True)
 class Reference:
-    """The unfolded checkpoint: all of its floating tensors, and its normalizers by name."""
+    """The unfolded checkpoint: all of its floating tensors, and its normalizers by name.
+
+    `files` are all that were read for it.
+    """
 
     path: Path
+    files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
     normalizers: Mapping[str, StoredNormalizer]
 
@@ -79,7 +83,7 @@ def read_reference(path: Path, *, trust_pickle: bool, weights: str | None) -> Re
             where=str(path),
             hint="Give the checkpoint that was exported, from before BatchNorm was folded in.",
         )
-    return Reference(path, tensors, normalizers)
+    return Reference(path, checkpoint.files, tensors, normalizers)
 
 
 def _of_graph(graph: Graph) -> Iterator[tuple[str, StoredNormalizer]]:

@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adabn_cli.checkpoints import onnx_bytes
 from adabn_cli.checkpoints.byte_patch import TensorPlace, cast_as_stored, patch, sha256_of
+from adabn_cli.checkpoints.onnx_data_files import belonging, external_tensors
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Entry, Graph, all_tensors
 from adabn_cli.checkpoints.onnx_integrity import what_is_broken
 from adabn_cli.errors import ModelError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 mend = None
 
 _COPY_AGAIN = "Copy or download it again and compare the sizes."
-_EXTERNAL = 1  # TensorProto.EXTERNAL
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class OnnxFile:
     sha256: str
     proto: ModelProto
     data_files: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -55,6 +56,20 @@ class OnnxFile:
         floats = (tensor for tensor in self.proto.graph.initializer if tensor.data_type in FLOATS)
         return {tensor.name: as_torch(tensor) for tensor in floats}
 
+    @property
+    def data_paths(self) -> tuple[Path, ...]:
+        """Where its data files lie."""
+        return tuple(self.path.parent / name for name in self.data_files)
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """The data files that `write(path)` may write."""
+        return (_data_of(path), *self._copies(path)) if self.data_files else ()
+
+    def _copies(self, path: Path) -> tuple[Path, ...]:
+        """Its data files under their own names; none if one of these is taken there."""
+        copies = tuple(path.parent / name for name in self.data_files)
+        return () if any(copy.exists() for copy in copies) else copies
+
     def write(self, path: Path, changed: Mapping[str, tuple[Entry, Tensor]]) -> None:
         """Writes the model with other values for these entries, and its data files beside it.
 
@@ -64,7 +79,7 @@ class OnnxFile:
         """
         places = onnx_bytes.lay_out(self.path)
         edits: dict[str, dict[str, tuple[TensorPlace, Tensor]]] = {}
-        in_place = not any((path.parent / name).exists() for name in self.data_files)
+        in_place = not self.data_files or bool(self._copies(path))
         for key, (entry, value) in changed.items():
             place = places.get(entry.root)
             if place is None or not entry.alone:
@@ -97,8 +112,7 @@ class OnnxFile:
 
     def _save(self, path: Path, proto: ModelProto) -> None:
         onnx = require_onnx(path)
-        data_name = f"{path.name}.data"
-        data = path.parent / data_name
+        data = _data_of(path)
         if any(data.exists() and data.samefile(self.path.parent / x) for x in self.data_files):
             raise ModelError(
                 "The adapted model would overwrite the data file of the model itself.",
@@ -112,10 +126,10 @@ class OnnxFile:
                     proto,
                     temporary,
                     save_as_external_data=bool(self.data_files),
-                    location=data_name,
+                    location=data.name,
                 )
-                if temporary.with_name(data_name).exists():  # Small tensors stay in the message.
-                    temporary.with_name(data_name).replace(data)
+                if temporary.with_name(data.name).exists():  # Small tensors stay in the message.
+                    temporary.with_name(data.name).replace(data)
                 temporary.replace(path)
         except OSError as error:
             raise ModelError(
@@ -123,6 +137,11 @@ class OnnxFile:
                 where=str(path),
                 hint="Choose another folder with -o.",
             ) from error
+
+
+def _data_of(path: Path) -> Path:
+    """The data file of a model that is saved anew."""
+    return path.with_name(f"{path.name}.data")
 
 
 def require_onnx(path: Path) -> ModuleType:
@@ -157,7 +176,11 @@ def read(path: Path, sha256: str) -> OnnxFile:
         ) from error
     if not proto.graph.node:
         raise ModelError("The ONNX file holds no graph.", where=str(path), hint=_COPY_AGAIN)
-    data_files = _data_files(path, all_tensors(proto.graph))
+    external = list(external_tensors(path, all_tensors(proto.graph)))
+    notes = belonging(path, external)
+    data_files = {
+        name: sha256_of(path.parent / name) for name in sorted({x.file for x in external})
+    }
     try:
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
@@ -171,32 +194,7 @@ def read(path: Path, sha256: str) -> OnnxFile:
     broken = what_is_broken(proto.graph)
     if broken:
         raise ModelError(f"The ONNX file is damaged: {broken}.", where=str(path), hint=_COPY_AGAIN)
-    return OnnxFile(path, sha256, proto, data_files)
-
-
-def _data_files(path: Path, tensors: Iterable[TensorProto]) -> dict[str, str]:
-    """The hash of each data file that tensors lie in. Raises ModelError where one is missing."""
-    names = {
-        item.value
-        for tensor in tensors
-        if tensor.data_location == _EXTERNAL
-        for item in tensor.external_data
-        if item.key == "location"
-    }
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(
-                "The model names a data file outside its folder.",
-                where=f"{path}: {name}",
-                hint="Export it again with its data beside it.",
-            )
-        if not (path.parent / name).is_file():
-            raise ModelError(
-                "A data file of the model is missing.",
-                where=str(path.parent / name),
-                hint=f"Copy {name} beside the model; it holds the weights.",
-            )
-    return {name: sha256_of(path.parent / name) for name in sorted(names)}
+    return OnnxFile(path, sha256, proto, data_files, notes)
 
 
 def as_torch(tensor: TensorProto) -> Tensor:

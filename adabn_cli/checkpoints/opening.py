@@ -50,6 +50,14 @@ class ModelRequest:
     reference: Path | None = None
     bf16: bool = False
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are named: the model, its reference, and the code of `--arch`."""
+        code = (self.arch or "").rpartition(":")[0]
+        named = code if code.endswith(".py") else f"{code.replace('.', '/')}.py"
+        files = (self.path, self.reference, Path(named) if code else None)
+        return tuple(file for file in files if file is not None)
+
 
 _APPROXIMATE = (
     "Computed in bfloat16: statistics and scores are approximate. Leave out --bf16 for full ones."
@@ -76,6 +84,12 @@ class OpenedModel:
     checkpoint: Checkpoint
     classes_source: str | None
     notes: tuple[str, ...]
+    reference_files: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that was read, those that the model names itself among them."""
+        return (*self.checkpoint.files, *self.reference_files)
 
 
 def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> OpenedModel:
@@ -131,15 +145,18 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
             hint="Leave out --bf16, or give the checkpoint that the graph was made from.",
         )
     metadata, notes = checkpoint.metadata, checkpoint.metadata.notes
+    files: tuple[Path, ...] = ()
     if checkpoint.format == "onnx":
         device = best_device(device) if request.device == "auto" else device
+        reference = _reference(request)
+        files = reference.files if reference is not None else ()
         graph = OnnxModel(
             checkpoint.root,
             metadata,
             output=request.output,
             device=device,
             input_name=request.input_name,
-            reference=_reference(request),
+            reference=reference,
         )
         model: FileModel = graph
         notes = (*notes, *graph.notes)
@@ -147,7 +164,7 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
         network = checkpoint.root.network(device)
         model = GraphModel(network, metadata, checkpoint.write, request.output)
         notes = (*notes, *network.notes)
-    return OpenedModel(model, checkpoint, metadata.classes_source or None, notes)
+    return OpenedModel(model, checkpoint, metadata.classes_source or None, notes, files)
 
 
 def _reference(request: ModelRequest) -> Reference | None:

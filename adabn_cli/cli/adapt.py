@@ -273,6 +273,7 @@ def adapt(
         force=force,
         limits=Limits(values.memory(memory), spill_dir),
         resume=resume is not None,
+        dry_run=dry_run,
     )
     tells_little = quiet or json_ or not speaks()
     with among_ranks(request) as request, shown_progress(quiet=tells_little) as progress:

@@ -10,8 +10,10 @@ import typer
 from adabn_cli.cli import consoles, options
 from adabn_cli.cli.report_files import (
     STDOUT,
+    inputs_of,
     renderings,
     require_for_several,
+    require_meant,
     require_writable,
     write_renderings,
 )
@@ -148,6 +150,14 @@ def report(
             help="Put the worst broken pictures into the page of --html, read from the target.",
         ),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            rich_help_panel=_FILES,
+            help="Replace a file that is no earlier report of its kind; an input never is.",
+        ),
+    ] = False,
     schema: Annotated[
         bool,
         typer.Option(
@@ -183,7 +193,7 @@ def report(
         "--model-card": model_card,
     }
     files = {option: file for option, file in asked.items() if file is not None}
-    require_writable(files, other="--json" if json_ else "--quiet" if quiet else "")
+    require_meant(files, other="--json" if json_ else "--quiet" if quiet else "")
     if thumbnails and html is None:
         raise UsageError("--thumbnails is for the page.", hint="Add --html FILE.")
     if runs and len(runs) > 1:
@@ -191,7 +201,10 @@ def report(
     gates = GateRequest(
         tuple(fail_on or ()), tuple(warn_on or ()), confidence, baseline, allow_different
     )
-    records = [judged(read_record(run), gates) for run in runs or [newest_run()]]
+    runs = runs or [newest_run()]
+    records = [read_record(run) for run in runs]
+    require_writable(files, inputs_of(runs, records, baseline, thumbnails=thumbnails), force=force)
+    records = [judged(record, gates) for record in records]
     write_renderings(renderings(records, files, thumbnails=thumbnails), files)
     if STDOUT not in files.values():
         show_runs(records, json=json_, quiet=quiet, sites="all" if sites else "few")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adabn_cli.cli import consoles
-from adabn_cli.errors import InputError, UsageError
+from adabn_cli.errors import UsageError
+from adabn_cli.files import appearing, cannot_be_written, may_write, require_distinct
 
 if TYPE_CHECKING:
     from adabn_cli.record import Record
@@ -24,12 +25,21 @@ RENDERERS = {
     "--openmetrics": "adabn_cli.renderers.openmetrics",
     "--model-card": "adabn_cli.renderers.model_card",
 }
+#: What is in the first bytes of each, by which an earlier one is known.
+_MARKS = {
+    "--html": b"<title>adabn",
+    "--md": b"<!-- adabn report:",
+    "--junit": b'<testsuites name="adabn"',
+    "--openmetrics": b"# TYPE adabn_run ",
+    "--model-card": b"## Domain adaptation\n",
+}
+_FIRST_BYTES = 1000
 STDOUT = "-"
 _SIDE_BY_SIDE = "--md"
 
 
-def require_writable(files: Mapping[str, str], *, other: str = "") -> None:
-    """Raises UsageError where two results would share stdout, or a file, or replace a record.
+def require_meant(files: Mapping[str, str], *, other: str = "") -> None:
+    """Raises UsageError if two results would share stdout, or a file, or one replace a record.
 
     `other` names the option that has stdout already.
     """
@@ -46,11 +56,51 @@ def require_writable(files: Mapping[str, str], *, other: str = "") -> None:
                 f"{option} {file} would replace the record of a run.",
                 hint=f"The run comes first: adabn report {file} {option} FILE.",
             )
-        if file != STDOUT and [*files.values()].count(file) > 1:
-            raise UsageError(
-                f"{option} {file} is the file of another option too.",
-                hint="Give each its own file.",
-            )
+    require_distinct((option, Path(file)) for option, file in files.items() if file != STDOUT)
+
+
+def require_writable(files: Mapping[str, str], inputs: Sequence[Path], *, force: bool) -> None:
+    """Raises UsageError if a rendering would replace an input, or a file that is none of its kind.
+
+    With `force` it may replace any file but an input. Pipes and devices are written to.
+    """
+    for option, file in files.items():
+        path = Path(file)
+        if file == STDOUT or (path.exists() and not path.is_file() and not path.is_dir()):
+            continue
+        may_write(
+            path,
+            inputs=inputs,
+            force=force,
+            option=option,
+            in_new_folder=True,
+            is_earlier=partial(_is_earlier, _MARKS[option]),
+        )
+
+
+def _is_earlier(mark: bytes, file: Path) -> bool:
+    """Whether a file is an earlier rendering, or empty as a job summary is before its step."""
+    with file.open("rb") as stream:
+        begins = stream.read(_FIRST_BYTES)
+    return not begins or mark in begins
+
+
+def inputs_of(
+    runs: Sequence[Path], records: Sequence[Record], baseline: str | None, *, thumbnails: bool
+) -> list[Path]:
+    """The files that a report is made from: runs, the baseline, and pictures if they are shown."""
+    from adabn_cli.workflows.baseline import files_of_baseline
+    from adabn_cli.workflows.run_folder import files_of_run
+
+    read = [files_of_run(run, record) for run, record in zip(runs, records, strict=True)]
+    inputs = [file for files in read for file in files]
+    if baseline is not None:
+        inputs += files_of_baseline(baseline)
+    if thumbnails:
+        from adabn_cli.workflows.thumbnails import pictures_of
+
+        inputs += pictures_of(records[0])
+    return inputs
 
 
 def require_for_several(files: Collection[str], *, sites: bool) -> None:
@@ -109,19 +159,10 @@ def _to_file(option: str, file: Path, text: str) -> None:
     """The file appears whole or not at all; one that is there is replaced."""
     try:
         if file.exists() and not file.is_file():
-            file.write_text(text, encoding="utf-8", newline="\n")  # A pipe, or a folder: an error.
+            file.write_text(text, encoding="utf-8", newline="\n")  # A pipe.
             return
-        file = file.resolve()  # What a link points to is replaced, not the link.
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name[:100]}-{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(
-            f"The report cannot be written: {error.strerror}.",
-            where=f"{option} {file}",
-            hint="Give a file in a folder that can be written to.",
-        ) from error
+        raise cannot_be_written(file, error, option) from error
+    with appearing(file, option) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -100,7 +100,7 @@ def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
         if file.suffix.lower() in SUFFIXES and file.is_file():
             pictures += frames_of(name, file, label)
         else:
-            pictures.append(Picture(name, partial(_open, file, row.place), label))
+            pictures.append(Picture(name, partial(_open, file, row.place), label, file=file))
     return pictures
 
 

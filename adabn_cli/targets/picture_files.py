@@ -18,7 +18,7 @@ def pictures_in(name: str, file: Path) -> list[Picture]:
     """The pictures of a file called `name`."""
     if file.suffix.lower() in videos.SUFFIXES:
         return videos.frames_of(name, file)
-    return [Picture(name, opener(file))]
+    return [Picture(name, opener(file), file=file)]
 
 
 def kind_with_videos(kind: str, files: int) -> str:

@@ -33,6 +33,15 @@ class PathList:
 Location = str | Path | PathList
 
 
+def files_of(*locations: Location | None) -> tuple[Path, ...]:
+    """The files and folders that are named there; what lists, patterns and files name is not."""
+    return tuple(
+        Path(place)
+        for place in locations
+        if place is not None and not isinstance(place, PathList) and "://" not in str(place)
+    )
+
+
 class Reel(Protocol):
     """A file that can only be read from front to back; `name` orders it among others."""
 
@@ -56,7 +65,8 @@ class Picture:
 
     `open` may raise anything: it is told as the reason why this picture cannot be read. Pictures
     with a `turn` are opened in turn, on one thread; others in any order, on several. `frame` is its
-    number where it is one of a video's.
+    number where it is one of a video's. `file` on this machine is where it lies, alone or in a
+    container.
     """
 
     name: str
@@ -64,6 +74,7 @@ class Picture:
     label: str | None = None
     turn: Turn | None = None
     frame: int | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,11 @@ class Source:
     labels_from: str = ""
     one_hot: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> set[Path]:
+        """The files on this machine that its pictures lie in."""
+        return {picture.file for picture in self.pictures if picture.file is not None}
 
 
 def source_of(

@@ -144,8 +144,9 @@ class _Shard:
     ) -> Picture:
         if reel is not None:
             turn = Turn(reel, member.offset_data)
-            return Picture(name, partial(reel.open, member), label, turn)
-        return Picture(name, partial(_cut, self.file, member.offset_data, member.size), label)
+            return Picture(name, partial(reel.open, member), label, turn, file=self.file)
+        cut = partial(_cut, self.file, member.offset_data, member.size)
+        return Picture(name, cut, label, file=self.file)
 
     def _label(self, content: bytes, suffix: str, name: str) -> str | None:
         try:

@@ -21,10 +21,13 @@ def frames_of(name: str, file: Path, label: str | None = None) -> list[Picture]:
     try:
         frames = _count(file)
     except Exception as error:  # Demuxers meet hostile bytes with anything, as decoders do.
-        return [Picture(name, partial(_fail, _reason(error)), label)]
+        return [Picture(name, partial(_fail, _reason(error)), label, file=file)]
     reel = _VideoReel(file)
     return [
-        Picture(f"{name}#{index:06}", partial(reel.open, index), label, Turn(reel, index), index)
+        Picture(
+            *(f"{name}#{index:06}", partial(reel.open, index), label, Turn(reel, index), index),
+            file=file,
+        )
         for index in range(frames)
     ]
 

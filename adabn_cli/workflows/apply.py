@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
-from adabn_cli.errors import UsageError
+from adabn_cli.files import may_write, may_write_folder, require_apart
 from adabn_cli.packs import put_in, read_pack, take_out
-from adabn_cli.workflows.output_file import require_free
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,17 @@ class Applied:
 def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: bool) -> Applied:
     """Writes the model with the pack's statistics, or with the source's where `revert`.
 
-    Raises UsageError where `out` is the model itself, or exists and not `force`; ModelError where
-    the pack belongs to another model or, on the way back, is not in this one.
+    Raises UsageError where `out` is an input, or exists and not `force`; ModelError where the pack
+    belongs to another model or, on the way back, is not in this one.
     """
-    if not request.path.is_dir():
-        require_free(out, request.path, force=force)
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(
-            "The model is a folder, and something is at the output already.",
-            where=str(out),
-            hint="Give the name of a new folder to -o.",
-        )
+    if request.path.is_dir():
+        may_write_folder(out, inputs=(*request.files, pack))
+    else:
+        may_write(out, inputs=(*request.files, pack), force=force)
     opened, read = open_model(request), read_pack(pack)
+    require_apart(out, opened.files)
+    for beside in opened.checkpoint.beside(out):
+        may_write(beside, inputs=(*opened.files, pack), force=force)
     (take_out if revert else put_in)(read, opened.model)
     opened.model.save(out)
     sites = {site for site, _ in read.target}

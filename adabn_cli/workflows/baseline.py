@@ -17,7 +17,7 @@ from adabn_cli.record import (
     Record,
 )
 from adabn_cli.workflows.gate_measures import reading
-from adabn_cli.workflows.run_folder import parsed_record, read_record
+from adabn_cli.workflows.run_folder import files_of_run, parsed_record, read_record
 
 #: What is shown of a baseline, where either run has it.
 _MAIN = (
@@ -81,6 +81,15 @@ def read_baseline(run: str) -> Record:
         raise CannotTellError(f"{valid_text(run)} is not there")
     file = file if file.endswith(".json") else f"{file.rstrip('/')}/run.json".lstrip("/")
     return parsed_record(_shown_by_git(f"{revision}:{file}"), valid_text(run))
+
+
+def files_of_baseline(run: str) -> tuple[Path, ...]:
+    """The files of a baseline on this machine; none of one in git, or that is not there."""
+    path = Path(run)
+    try:
+        return files_of_run(path, read_baseline(run)) if path.exists() else ()
+    except CannotTellError:
+        return ()
 
 
 def _shown_by_git(name: str) -> str:

@@ -20,25 +20,24 @@ from adabn_cli.engines.observe import eval_mode, own_part
 from adabn_cli.engines.one_pass import train_mode
 from adabn_cli.engines.waiting import PlannedBatches, Waiting
 from adabn_cli.errors import UsageError
+from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.fingerprint import fingerprint, statistics_digest
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, Preprocessing, entries_of
 from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
-from adabn_cli.targets.source import Location
+from adabn_cli.targets.source import Location, files_of
 from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.believing import PICTURES_TWICE, believe_adapted, require_sound
 from adabn_cli.workflows.broken_outputs import not_finite_notes
 from adabn_cli.workflows.collected import Collected
 from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
-from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
     borrowed_note,
     resolve_preprocessing,
 )
 from adabn_cli.workflows.recording import target_part
-from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import (
     PicturesRequest,
     ScoredPictures,
@@ -72,9 +71,11 @@ def collect(
     """
     check_files(request.pictures, request.target)
     out, stages = request.out or default_file(request.shard), Stages(tell)
-    require_free(out, request.model.path, force=request.force)
+    inputs = (*request.model.files, *files_of(request.target), *request.pictures.files)
+    may_write(out, inputs=inputs, force=request.force)
     with stages.stage("open"):
         opened = open_model(request.model)
+        require_apart(out, opened.files)
         require_adaptable(opened.model, with_profile=False, path=request.model.path)
         require_sound(opened.model, request.model.path)  # A shard holds the source's scores.
         belief = believe_adapted(opened.model, request.adaptation, request.model.path)
@@ -82,6 +83,7 @@ def collect(
     with stages.stage("read") as progress:
         asked = replace(request.pictures, shard=request.shard)
         pictures = open_pictures(request.target, opened.model, preprocessing, asked, progress)
+        require_apart(out, pictures.files)
     require_used(asked, pictures)
     if pictures.truth is not None:
         raise UsageError(
@@ -91,7 +93,7 @@ def collect(
     belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
     found, scores = _measured(request, opened, preprocessing, pictures, stages)
     content, scored = found.as_bytes(), scores_part(scores, pictures.labels_N)
-    write_file_whole(out, content)
+    write_whole(out, content)
     return CollectRecord(
         path=str(out),
         bytes=len(content),

@@ -19,7 +19,7 @@ from adabn_cli.errors import UsageError
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import entries_of
 from adabn_cli.record import RoundPart
-from adabn_cli.workflows.adapt import AdaptRequest, Job, prepare
+from adabn_cli.workflows.adapt import AdaptRequest, Begun, Job, begin, with_pictures
 from adabn_cli.workflows.class_mix import explaining_aim
 from adabn_cli.workflows.sample_size import Search
 from adabn_cli.workflows.sections import worst_error
@@ -41,7 +41,7 @@ Tell = Callable[[str, int, int], None]
 def prepare_first(request: AdaptRequest, tolerance: float, tell: Tell | None = None) -> Job:
     """The first round, prepared; nothing is measured, so how many will do is not known."""
     _check(request, tolerance)
-    return replace(_drawn(request, FIRST_ROUND, tell), search=Search(tolerance))
+    return replace(_drawn(begin(request, tell), FIRST_ROUND), search=Search(tolerance))
 
 
 def prepare_enough(request: AdaptRequest, tolerance: float, tell: Tell | None = None) -> Job:
@@ -52,25 +52,24 @@ def prepare_enough(request: AdaptRequest, tolerance: float, tell: Tell | None = 
     tolerance that is none and for what does not go by rounds; else what `prepare` raises.
     """
     _check(request, tolerance)
-    begun, draw, rounds = time.perf_counter(), FIRST_ROUND, list[RoundPart]()
+    since, draw, rounds = time.perf_counter(), FIRST_ROUND, list[RoundPart]()
     asked = request.pictures.max_images
-    job = _drawn(request, draw, tell)
-    started = job.started
+    begun = begin(request, tell)
+    job = _drawn(begun, draw)
     while (most := _most(job, asked)) > draw:
         error = _worst_error(job)
         if error is not None and error <= tolerance:
             break
         rounds.append(RoundPart(images=job.pictures.images, error=error))
         draw = _next_draw(draw, most, error, tolerance)
-        request = replace(request, folder=job.folder)
         del job  # Its pictures go before the next ones are read.
-        job = _drawn(request, draw, tell)
-    seconds = job.stages.seconds
+        job = _drawn(begun, draw)
+    seconds = begun.stages.seconds
     others = sum(taken for name, taken in seconds.items() if name != "search")
-    seconds["search"] = time.perf_counter() - begun - others
+    seconds["search"] = time.perf_counter() - since - others
     search = Search(tolerance, tuple(rounds))
     doubts = (_UNKNOWN,) if job.pictures.images < 2 else ()
-    return replace(job, started=started, search=search, warnings=(*job.warnings, *doubts))
+    return replace(job, search=search, warnings=(*job.warnings, *doubts))
 
 
 def _check(request: AdaptRequest, tolerance: float) -> None:
@@ -93,11 +92,12 @@ def _check(request: AdaptRequest, tolerance: float) -> None:
         )
 
 
-def _drawn(request: AdaptRequest, draw: int, tell: Tell | None) -> Job:
+def _drawn(begun: Begun, draw: int) -> Job:
     """The job of so many pictures, or of `--max-images` where these are fewer."""
-    pictures = request.pictures
+    pictures = begun.request.pictures
     draw = min(draw, pictures.max_images or draw)
-    return prepare(replace(request, pictures=replace(pictures, max_images=draw)), tell)
+    request = replace(begun.request, pictures=replace(pictures, max_images=draw))
+    return with_pictures(replace(begun, request=request))
 
 
 def _most(job: Job, asked: int | None) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adabn_cli.checkpoints.byte_patch import appearing
 from adabn_cli.checkpoints.checkpoint import open_checkpoint
 from adabn_cli.checkpoints.conversion import (
     converted,
@@ -21,9 +20,9 @@ from adabn_cli.checkpoints.conversion import (
 )
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.errors import InputError, ModelError, UsageError
+from adabn_cli.files import appearing, may_write, require_apart
 from adabn_cli.model import Model
 from adabn_cli.workflows.believing import require_sound
-from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.probing import channels_taken, first_outputs
 
 #: Of the largest output. onnxruntime adds in another order than torch: 1e-6 on ResNet-18.
@@ -65,8 +64,9 @@ def convert(
     where the model cannot be converted or the file written is not the same network.
     """
     kind = format_of(out)
-    require_free(out, request.path, force=force)
+    may_write(out, inputs=request.files, force=force)
     opened = open_model(request)
+    require_apart(out, opened.files)
     require_convertible(opened, kind, request.path)
     require_sound(opened.model, request.path)  # Outputs that are NaN cannot be compared.
     if float32:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +21,17 @@ from torch import Tensor
 from adabn_cli.engines.estimate import Estimate
 from adabn_cli.engines.merge_order import Ordered
 from adabn_cli.errors import InputError, UsageError
+from adabn_cli.files import write_whole
 from adabn_cli.moments import ImageMoments, Moments, SiteMoments
 from adabn_cli.outputs import Outputs
+from adabn_cli.printable import first_few
 from adabn_cli.workflows.moment_file import Named, as_bytes, parsed
 
 # Of the time that a run takes; nothing is written before 0.5 s, which a short run is over in.
 _SHARE = 0.02
 _FIRST_COST = 0.01
+# A name that begins with a dot is of a file that was being written when the process ended.
+_OWN = re.compile(r"\.?(lock|request\.json|pass-\d+)(\..*)?")
 
 
 def beside(folder: Path) -> Path:
@@ -52,6 +56,7 @@ class Journal:
         self._ended, self._cost = time.perf_counter(), _FIRST_COST
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _require_own(folder)
             self._lock = _locked(folder)
         except OSError as error:
             raise _cannot_be_kept(folder, error) from error
@@ -69,7 +74,7 @@ class Journal:
         try:
             for path in self.folder.glob("pass-*"):
                 shutil.rmtree(path)
-            _write_whole(written, json.dumps(request, sort_keys=True, indent=1).encode())
+            write_whole(written, json.dumps(request, sort_keys=True, indent=1).encode())
         except OSError as error:
             raise _cannot_be_kept(self.folder, error) from error
         return False
@@ -236,7 +241,7 @@ class _Pass:
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._folder.mkdir(exist_ok=True)
-        _write_whole(self._folder / name, as_bytes(moments, about, tensors))
+        write_whole(self._folder / name, as_bytes(moments, about, tensors))
 
     def _read(
         self, name: str
@@ -258,13 +263,16 @@ def _of_pixels(moments: Moments) -> SiteMoments:
     return SiteMoments(moments, ImageMoments.empty(len(moments.mean_C)))
 
 
-def _write_whole(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+def _require_own(folder: Path) -> None:
+    """Raises UsageError if there is anything in the folder that no journal has written."""
+    others = [name for path in folder.iterdir() if not _OWN.fullmatch(name := path.name)]
+    if others:
+        raise UsageError(
+            "What a run has measured is kept in this folder until it ends, and it holds other "
+            f"files: {first_few(sorted(others))}.",
+            where=str(folder),
+            hint="Rename the folder, or give another one to -o.",
+        )
 
 
 def _locked(folder: Path) -> TextIO:

@@ -20,7 +20,7 @@ from adabn_cli.workflows.profile import (
     coverage_warning,
     profile_of,
 )
-from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures
+from adabn_cli.workflows.scored_pictures import PicturesRequest, ScoredPictures, open_pictures
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,26 @@ def read_known_profile(path: Path, given: Path | None, model: Model) -> KnownPro
     return _known(profile, path, "beside the model" if given is None else "--profile")
 
 
-def measure_source(
-    source: Location | None,
+def open_source(
+    source: Location,
     model: Model,
     preprocessing: Preprocessing,
     request: PicturesRequest,
     stages: Stages,
-) -> KnownProfile:
-    """The profile of 256 source pictures, drawn with the run's seed; none without a source."""
-    if source is None:
-        return KnownProfile()
+) -> ScoredPictures:
+    """256 source pictures, drawn with the run's seed."""
     request = replace(
         request, max_images=SOURCE_IMAGES, labels="auto", masks=None, kind=None, ranks=ALONE
     )
     with stages.stage("source") as progress:
-        pictures = open_pictures(source, model, preprocessing, request, progress)
-    profile, _ = profile_of(model, pictures.target.batches(), pictures.labels_N, stages)
-    return _known(profile, source, "--source")
+        return open_pictures(source, model, preprocessing, request, progress)
+
+
+def measure_source(pictures: ScoredPictures, stages: Stages) -> KnownProfile:
+    """The profile of source pictures."""
+    batches = pictures.target.batches()
+    profile, _ = profile_of(pictures.model, batches, pictures.labels_N, stages)
+    return _known(profile, pictures.target.path, "--source")
 
 
 def _known(profile: Profile, path: Location, found: str) -> KnownProfile:

@@ -14,6 +14,7 @@ from adabn_cli.engines.merge_order import Ordered
 from adabn_cli.engines.observe import merged
 from adabn_cli.engines.one_pass import install_seen
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.measures.divergence import model_divergence, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Preprocessing
@@ -25,11 +26,9 @@ from adabn_cli.workflows.believing import believe_scored
 from adabn_cli.workflows.broken_outputs import not_finite_notes
 from adabn_cli.workflows.collect import weights_of
 from adabn_cli.workflows.collected import Collected, read_collected
-from adabn_cli.workflows.output_file import require_free
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.preprocessing import borrowed_note
 from adabn_cli.workflows.recording import model_part
-from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.sections import scores_part, worst_error
 
 
@@ -49,11 +48,12 @@ def merge(request: MergeRequest) -> MergeRecord:
     Raises UsageError where a shard is missing or there twice, or shards do not belong together;
     InputError for a file that is no shard, ModelError where they are of another model.
     """
-    for source in (request.model.path, *request.shards):
-        require_free(request.out, source, force=request.force)
+    inputs = (*request.model.files, *request.shards)
+    may_write(request.out, inputs=inputs, force=request.force)
     shards = _all_shards(request.shards)
     common = shards[0].depends_on
     opened = open_model(request.model)
+    require_apart(request.out, opened.files)
     model = opened.model
     if weights_of(model) != common["model"]:
         raise ModelError(
@@ -70,7 +70,7 @@ def merge(request: MergeRequest) -> MergeRecord:
     )
     sites = tuple(install_seen(installer, seen))
     pack = filled(empty_pack(model), installer, sites, images)
-    write_file_whole(request.out, pack.as_bytes())
+    write_whole(request.out, pack.as_bytes())
     skipped = sum(shard.skipped for shard in shards)
     scored, preprocessing = _scores_part(shards), Preprocessing(**common["preprocessing"])
     unseen = [name for name in installer.sites if name in installer.selected - set(sites)]

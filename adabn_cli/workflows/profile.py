@@ -14,7 +14,8 @@ from torch import Tensor
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.engines.observe import observe
-from adabn_cli.errors import IN_FLOAT32, ModelError, UsageError
+from adabn_cli.errors import IN_FLOAT32, ModelError
+from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.fingerprint import fingerprint, statistics_digest
 from adabn_cli.histogram import Bins
 from adabn_cli.measures.effective_classes import effective_classes
@@ -24,7 +25,7 @@ from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
 from adabn_cli.normalizers import MATCHED
 from adabn_cli.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.record import ProfileRecord
-from adabn_cli.targets.source import Location
+from adabn_cli.targets.source import Location, files_of
 from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.believing import PICTURES_TWICE, believe_scored
 from adabn_cli.workflows.outcome import Stages
@@ -34,7 +35,6 @@ from adabn_cli.workflows.preprocessing import (
     resolve_preprocessing,
 )
 from adabn_cli.workflows.recording import model_part, target_part
-from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import PicturesRequest, open_pictures, require_used
 from adabn_cli.workflows.sections import scores_part
 
@@ -83,25 +83,23 @@ def profile(
     """
     check_files(request.pictures, request.source)
     out, stages = request.out or beside_model(request.model.path), Stages(tell)
-    if out.is_dir():
-        raise UsageError("The output is a folder.", where=str(out), hint="Give a file to -o.")
-    if out.exists() and not request.force:
-        raise UsageError(
-            "The output file exists.", where=str(out), hint="Give another -o, or --force."
-        )
+    inputs = (*request.model.files, *files_of(request.source), *request.pictures.files)
+    may_write(out, inputs=inputs, force=request.force)
     with stages.stage("open"):
         opened = open_model(request.model)
+        require_apart(out, opened.files)
         belief = believe_scored(opened.model, request.model.path)
         preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     with stages.stage("read") as progress:
         pictures = open_pictures(
             request.source, opened.model, preprocessing, request.pictures, progress
         )
+        require_apart(out, pictures.files)
     require_used(request.pictures, pictures)
     belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
     found, scores = profile_of(opened.model, pictures.target.batches(), pictures.labels_N, stages)
     content = found.as_bytes()
-    write_file_whole(out, content)
+    write_whole(out, content)
     warning = coverage_warning(found)
     notes = (
         pictures.picture_notes if pictures.truth else pictures.notes

@@ -13,15 +13,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from adabn_cli.errors import InputError, UsageError
+from adabn_cli.files import cannot_be_written, full_suffix, may_write_folder
 from adabn_cli.record import SCHEMA_VERSION, Record
 
 RUNS = Path("adabn-runs")
+#: The file that makes a folder a run.
+RECORD = "run.json"
 
 
 def name_run(model: Path, target: str | Path, started: str) -> Path:
     """`adabn-runs/<date>-<model>-<target>`, with a number where that is taken."""
     data = "stdin" if target == "-" else Path(target).resolve().name
-    stem = "-".join((started[:10], _word(model.stem), _word(data)))
+    stem = "-".join((started[:10], _word(model.name.removesuffix(full_suffix(model))), _word(data)))
     folder, number = RUNS / stem, 2
     # A run that was stopped keeps its name, and what it has measured beside it.
     while folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
@@ -29,34 +32,13 @@ def name_run(model: Path, target: str | Path, started: str) -> Path:
     return folder
 
 
+def model_in(run: Path, model: Path) -> Path:
+    """Where the run of a model holds the adapted one: `model`, ending as it did."""
+    return run / ("model" if model.is_dir() else f"model{full_suffix(model)}")
+
+
 def _word(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "_", text)[:60] or "unnamed"
-
-
-def require_free(folder: Path, *, force: bool) -> None:
-    """Raises UsageError where the folder exists and is not to be replaced.
-
-    Raises InputError where it could not be made: better now than after the work.
-    """
-    beside = next(path for path in folder.absolute().parents if path.exists())
-    if not (beside.is_dir() and os.access(beside, os.W_OK | os.X_OK)):
-        raise _cannot_be_written(folder, f"{beside} takes no files")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("The output is a file.", where=str(folder), hint="Give a folder to -o.")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not force:
-        raise UsageError(
-            "The output folder is not empty.",
-            where=str(folder),
-            hint="Give another one to -o, or replace the run in it with --force.",
-        )
-    if not (folder / "run.json").is_file():
-        raise UsageError(
-            "--force replaces runs only, and this folder holds none.",
-            where=str(folder),
-            hint="Give another one to -o.",
-        )
 
 
 @contextmanager
@@ -71,40 +53,16 @@ def written_whole(folder: Path, *, force: bool) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise _cannot_be_written(folder, str(error.strerror)) from error
+        raise cannot_be_written(folder, error) from error
     try:
         yield temporary
-        require_free(folder, force=force)
+        may_write_folder(folder, force=force, holds=RECORD)
         temporary.chmod(0o777 & ~_umask())
         _replace(temporary, folder)
     except OSError as error:
-        raise _cannot_be_written(folder, str(error.strerror)) from error
+        raise cannot_be_written(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_file_whole(file: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all. Raises InputError where it cannot be."""
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    except OSError as error:
-        raise InputError(
-            f"The file cannot be written: {error.strerror}.",
-            where=str(file),
-            hint="Give a file in a folder with room, that can be written to, to -o.",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _cannot_be_written(folder: Path, why: str) -> InputError:
-    return InputError(
-        f"The run cannot be written: {why}.",
-        where=str(folder),
-        hint="Give a folder with room, that can be written to, to -o.",
-    )
 
 
 def _replace(new: Path, folder: Path) -> None:
@@ -126,10 +84,21 @@ def _umask() -> int:
     return mask
 
 
+def files_of_run(run: Path, record: Record) -> tuple[Path, ...]:
+    """What no report may replace: the files of the run, and those that it was made from."""
+    folder = run if run.is_dir() else run.parent
+    given = record.model.path, record.method.profile and record.method.profile.path
+    model, profile = (Path(path) if path else None for path in given)
+    own = [folder / name for name in (RECORD, "pack.safetensors", "predictions.csv")]
+    adapted = model_in(folder, model) if model is not None else None
+    named = None if run.is_dir() else run
+    return tuple(path for path in (named, *own, adapted, model, profile) if path is not None)
+
+
 def newest_run(beneath: Path = Path()) -> Path:
     """The run folder written last under `adabn-runs/`. Raises UsageError where there is none."""
     # Hidden folders are runs that are being written, or were when the machine stopped.
-    found = (beneath / RUNS).glob("*/run.json")
+    found = (beneath / RUNS).glob(f"*/{RECORD}")
     runs = [file.parent for file in found if file.parent.name[0] != "."]
     if not runs:
         raise UsageError(
@@ -137,12 +106,12 @@ def newest_run(beneath: Path = Path()) -> Path:
             where=str(beneath / RUNS),
             hint="Make one: adabn adapt MODEL --target DIR. Or name a run's folder.",
         )
-    return max(runs, key=lambda run: (run / "run.json").stat().st_mtime)
+    return max(runs, key=lambda run: (run / RECORD).stat().st_mtime)
 
 
 def read_record(path: Path) -> Record:
     """The record in a run folder or a `run.json`. Raises InputError where there is none."""
-    file = path / "run.json" if path.is_dir() else path
+    file = path / RECORD if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

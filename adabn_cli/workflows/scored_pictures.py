@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,12 @@ class PicturesRequest:
     label_offset: int | None = None
     class_order: Order | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and folders that are named: of labels, classes and masks."""
+        labels = None if self.labels in ("auto", "none") else Path(self.labels)
+        return tuple(file for file in (labels, self.class_map, self.masks) if file is not None)
+
 
 @dataclass(frozen=True)
 class ScoredPictures:
@@ -70,6 +77,11 @@ class ScoredPictures:
     n_outputs: int = 0
     offset: int | None = None
     unscored: str | None = None
+
+    @property
+    def files(self) -> Collection[Path]:
+        """The files on this machine that the pictures lie in."""
+        return self.target.source.files
 
     @property
     def images(self) -> int:

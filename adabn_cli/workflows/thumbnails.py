@@ -39,6 +39,14 @@ def thumbnails(record: Record) -> dict[str, bytes]:
     return {name: small for name, small in sorted(found.items()) if small is not None}
 
 
+def pictures_of(record: Record) -> list[Path]:
+    """The files that are read for them, if the target is a folder or a list on stdin."""
+    target = record.target.path
+    if target is None or "://" in target:
+        return []
+    return [Path("" if target == "-" else target) / part.path for part in record.broken]
+
+
 def _location(path: str, names: set[str]) -> Location:
     """The target again; of a list that came in on stdin what lies below this folder."""
     if path != "-":

@@ -25,7 +25,8 @@ from adabn_cli.batch import no_progress
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.engines.observe import observe
 from adabn_cli.engines.online import Stream
-from adabn_cli.errors import AdabnError, InputError, TargetError, UsageError
+from adabn_cli.errors import AdabnError, TargetError, UsageError
+from adabn_cli.files import cannot_be_written, may_write, require_apart, write_whole
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import summarise, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
@@ -36,7 +37,7 @@ from adabn_cli.targets.decoding import Unreadable, decode
 from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import PictureBatches
 from adabn_cli.targets.framing import Pixels
-from adabn_cli.targets.listing import FoundPicture, SkippedPicture
+from adabn_cli.targets.listing import FoundPicture, SkippedPicture, list_pictures
 from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.source import opener
 from adabn_cli.workflows.believing import (
@@ -54,7 +55,6 @@ from adabn_cli.workflows.preprocessing import (
     resolve_preprocessing,
 )
 from adabn_cli.workflows.probing import first_outputs
-from adabn_cli.workflows.run_folder import write_file_whole
 from adabn_cli.workflows.scored_pictures import unscored
 
 #: What happened, by name, ready for JSON. "event" and "time" (UTC, ISO 8601) are always there.
@@ -96,6 +96,11 @@ class WatchRequest:
     adapt_initial: bool = False
     force: bool = False
 
+    @property
+    def pack(self) -> Path:
+        """The file that is written again and again."""
+        return self.out / "pack.safetensors"
+
 
 def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) -> None:
     """Adapts until the clock is stopped; `tell` gets every event as it happens.
@@ -108,6 +113,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
         method="adabn", momentum=request.momentum, adapt_initial=request.adapt_initial
     )
     opened = open_model(request.model)
+    require_apart(request.pack, opened.files)
     require_adaptable(opened.model, with_profile=False, path=request.model.path)
     require_sound(opened.model, request.model.path)  # The stream is held against the source.
     belief = believe_adapted(opened.model, adaptation, request.model.path)
@@ -117,11 +123,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"The folder for the pack cannot be made: {error.strerror}.",
-            where=str(request.out),
-            hint="Give a folder that can be written to to -o.",
-        ) from error
+        raise cannot_be_written(request.out, error) from error
     watching = _Watching(request, clock, tell, installer, preprocessing)
     watching.tell_start(opened, notes)
     try:
@@ -134,7 +136,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
 
 def _require_usable(request: WatchRequest) -> None:
     """Raises TargetError or UsageError before the model is opened."""
-    folder, pack = request.folder, request.out / "pack.safetensors"
+    folder = request.folder
     if not folder.is_dir():
         raise TargetError(
             "This is no folder." if folder.exists() else "There is no such folder.",
@@ -145,12 +147,8 @@ def _require_usable(request: WatchRequest) -> None:
         raise UsageError(
             "The output is a file.", where=str(request.out), hint="Give a folder to -o."
         )
-    if pack.exists() and not request.force:
-        raise UsageError(
-            "There is a pack already, and watching starts from the source model.",
-            where=str(pack),
-            hint="Give another folder to -o, or replace the pack with --force.",
-        )
+    may_write(request.pack, inputs=request.model.files, force=request.force, in_new_folder=True)
+    require_apart(request.pack, (picture.file for picture in list_pictures(folder).pictures))
 
 
 def _tried(
@@ -263,8 +261,8 @@ class _Watching:
         self._images += len(images)
         sites = tuple(self._stream.running)
         pack = filled(self._empty, self._installer, sites, self._images)
-        path = self._request.out / "pack.safetensors"
-        write_file_whole(path, pack.as_bytes())
+        path = self._request.pack
+        write_whole(path, pack.as_bytes())
         site, kl_nats = self._worst_site()
         self._tell(
             "adapted",
@@ -336,7 +334,7 @@ class _Watching:
             converted=dict(sorted(self._conversions.items())),
             drifts=self._drifts,
             unused=len(self._waiting),
-            pack=str(self._request.out / "pack.safetensors") if self._images else None,
+            pack=str(self._request.pack) if self._images else None,
         )
 
     def _tell_skipped(self, name: str, reason: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from adabn_cli.checkpoints.onnx_model import OnnxModel
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.cli.boundary import run
-from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.errors import InputError, ModelError, UsageError
 from adabn_cli.fingerprint import fingerprint
 
 C = 4
@@ -388,7 +388,7 @@ def test_a_missing_folder_for_the_output_is_an_error_of_its_own(case: str, tmp_p
     onnx.save(CASES[case](), tmp_path / "model.onnx")
     found = opened(tmp_path / "model.onnx")
     found.load_state({key: found.state()[key] + 1 for key in found.sites[0].keys.values()})
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         found.save(tmp_path / "missing" / "out.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 

@@ -55,7 +55,7 @@ def test_a_profile_that_is_there_is_not_replaced_unasked(command, model):
     assert command(*options).code == 2
     assert out.read_text() == "precious"
     assert command(*options, "--force", "-q").out.strip() == str(out)
-    assert command(*options, "-o", "missing/net.profile").code == 3
+    assert command(*options, "-o", "missing/net.profile").code == 2
 
 
 def test_the_profile_of_another_model_is_refused(command, model):

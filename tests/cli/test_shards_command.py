@@ -195,8 +195,8 @@ def test_a_folder_that_takes_no_file_is_told_before_the_work(
     monkeypatch.setattr("adabn_cli.workflows.merge.open_model", lambda request: 1 / 0)
     out = ("-o", "nowhere/x")
     given = ("collect", sample_model, "--shard", "1/3", "-t", few_pictures)
-    refused(command(*given, *out), 3, "nowhere takes no files")
-    refused(command("merge", sample_model, *shards, *out), 3, "nowhere takes no files")
+    refused(command(*given, *out), 2, "There is no folder")
+    refused(command("merge", sample_model, *shards, *out), 2, "There is no folder")
 
 
 def test_what_cannot_be_read_is_counted_and_told(command, sample_model, few_pictures, tmp_path):

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from adabn_cli.errors import InputError, UsageError
+from adabn_cli.files import may_write_folder
 from adabn_cli.workflows.run_folder import (
+    RECORD,
     name_run,
     newest_run,
     read_record,
-    require_free,
     written_whole,
 )
 
@@ -73,18 +74,18 @@ def test_only_runs_give_way_and_only_by_force():
     Path("file").write_text("")
     for folder, force in (("mine", False), ("mine", True), ("run", False), ("file", True)):
         with pytest.raises(UsageError):
-            require_free(Path(folder), force=force)
-    require_free(Path("run"), force=True)
-    require_free(Path("new/deep/down"), force=False)
+            may_write_folder(Path(folder), force=force, holds=RECORD)
+    may_write_folder(Path("run"), force=True, holds=RECORD)
+    may_write_folder(Path("new/deep/down"), holds=RECORD)
     with pytest.raises(InputError):
-        require_free(Path("file/run"), force=False)
+        may_write_folder(Path("file/run"), holds=RECORD)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused_at_once():
     Path("locked").mkdir(mode=0o500)
     with pytest.raises(InputError):
-        require_free(Path("locked/run"), force=False)
+        may_write_folder(Path("locked/run"), holds=RECORD)
 
 
 def test_runs_are_named_by_date_model_and_target_and_numbered():
