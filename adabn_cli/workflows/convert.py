@@ -63,8 +63,8 @@ def convert(
     Raises UsageError for an ending or a size that is not known and where `out` is taken, ModelError
     where the model cannot be converted or the file written is not the same network.
     """
-    kind = format_of(out)
     may_write(out, inputs=request.files, force=force)
+    kind = format_of(out)
     opened = open_model(request)
     require_apart(out, opened.files)
     require_convertible(opened, kind, request.path)
