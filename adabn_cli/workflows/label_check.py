@@ -5,7 +5,7 @@ A guess that is wrong by one scores 2% where 60% is right, and nothing else show
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ Images = Callable[[Tensor], Iterable[Tensor]]
 
 # Pictures that are looked at, spread over all labelled ones: a model that is right on one of ten
 # settles it. Maps are dear, and each gives several areas.
-_PICTURES, _MAPS = 128, 16
+_PICTURES, MAPS = 128, 16
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,17 @@ def label_doubt(model: Model, labels_N: Classes, classes: int, images: Images) -
     return _doubt(found, labels_N[rows], offsets, "pictures")
 
 
-def mask_doubt(model: Model, masks: ReadMasks, classes: int, images: Images) -> Doubt | None:
-    """The same for masks, by the class that most of an area is taken for.
+def mask_doubt(model: Model, masked: Iterable[tuple[Tensor, Tensor]], classes: int) -> Doubt | None:
+    """The same for images and their masks, by the class that most of an area is taken for.
 
-    Those that count from 1 have 0 for what is of no class.
+    Masks that count from 1 have 0 for what is of no class.
     """
-    rows = torch.from_numpy(_spread(np.flatnonzero(masks.found_N), _MAPS))
-    labels, predicted, done = list[Classes](), list[Classes](), 0
-    for batch in images(rows):
-        outputs, masks_nHW = model.forward(batch), masks.pixels_NHWC[rows[done:][: len(batch)]]
-        done += len(batch)
-        if not isinstance(outputs, Tensor) or len(outputs) != len(batch):
+    labels, predicted = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for images, masks_nHW in masked:
+        outputs = model.forward(images)
+        if not isinstance(outputs, Tensor) or len(outputs) != len(images):
             return None
-        areas = classes_of_areas(outputs, masks_nHW[..., 0])
+        areas = classes_of_areas(outputs, masks_nHW)
         labels.append(areas[0])
         predicted.append(areas[1])
     labels_M, predicted_M = np.concatenate(labels), np.concatenate(predicted)
@@ -100,6 +98,15 @@ def mask_doubt(model: Model, masks: ReadMasks, classes: int, images: Images) -> 
     if found is None and len(labels_M) and labels_M.max() < classes - 1:
         found = _doubt(predicted_M, labels_M, [-1], "areas of one class")
     return found
+
+
+def sampled_masks(masks: ReadMasks, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some pictures, spread over those with a mask, in batches with their masks [n, H, W]."""
+    rows = torch.from_numpy(_spread(np.flatnonzero(masks.found_N), MAPS))
+    done = 0
+    for batch in images(rows):
+        yield batch, masks.pixels_NHWC[rows[done:][: len(batch)]][..., 0]
+        done += len(batch)
 
 
 def _doubt(

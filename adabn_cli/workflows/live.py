@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ from adabn_cli.workflows.given_batches import (
     some_pictures,
 )
 from adabn_cli.workflows.known_profile import profile_part
-from adabn_cli.workflows.label_check import Doubt, label_doubt
+from adabn_cli.workflows.label_check import Doubt
+from adabn_cli.workflows.live_labels import OFFSET, LiveCheck, counted, counted_masks
 from adabn_cli.workflows.outcome import Stages, adapt_and_measure, require_adaptable
 from adabn_cli.workflows.preprocessing import suspect_tensors
 from adabn_cli.workflows.probing import first_outputs
@@ -45,7 +46,6 @@ from adabn_cli.workflows.recording import (
 from adabn_cli.workflows.scored_pictures import count_classes, unscored
 from adabn_cli.workflows.truth import Truth, live_truth, task_of
 
-_OFFSET = "label_offset="
 # As many as a command looks at: see `adapt`.
 _SUSPECT_IMAGES = 16
 
@@ -101,15 +101,18 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         held, given = held_batches(images)
     outputs = _tried(wrapped, held)
     found = task_of(outputs, task)
-    truth = live_truth(found, outputs, _truths(given, found, task)) if found else None
+    truths = _truths(given, found, task) if found else None
+    mapped = _mapped(outputs) if found == "segmentation" else None
+    masks = counted_masks(truths, label_offset, mapped) if truths and mapped else None
+    truth = live_truth(found, outputs, masks or truths) if found else None
     labels = class_labels(given, held, _scored(outputs)) if found is None else GivenLabels()
-    labels_N = _counted(labels.indices_N, label_offset)
+    labels_N = counted(labels.indices_N, None if masks else label_offset)
     _check_classes(count_classes(outputs), labels_N, classes)
-    check = _Check(
-        wrapped, held, None if label_offset is not None else labels_N, _scored(outputs) or 0
-    )
+    check = LiveCheck(wrapped, held, mapped or _scored(outputs) or 0)
+    if label_offset is None:
+        check = replace(check, labels_N=labels_N, masks=masks)
     if doubt := check.doubt():
-        raise doubt.error("the labels that came with the batches", _OFFSET)
+        raise doubt.error("the labels that came with the batches", OFFSET)
     images_held = sum(map(len, held))
     belief = belief.run_twice(wrapped, held[0][:PICTURES_TWICE])
     installer = Installer(wrapped, adaptation, images_held, profile)
@@ -179,63 +182,27 @@ def profile(
     told = belief.run_twice(wrapped, held[0][:PICTURES_TWICE]).warnings
     for doubt_told in (*told, *([labels.unused] if labels.unused else [])):
         warnings.warn(doubt_told, stacklevel=2)  # A profile has no place for it.
-    labels_N = _counted(labels.indices_N, label_offset)
+    labels_N = counted(labels.indices_N, label_offset)
     _check_classes(classes, labels_N, None)
     checked = None if label_offset is not None else labels_N
-    if doubt := _Check(wrapped, held, checked, classes or 0).doubt():
-        raise doubt.error("the labels that came with the batches", _OFFSET)
+    if doubt := LiveCheck(wrapped, held, classes or 0, checked).doubt():
+        raise doubt.error("the labels that came with the batches", OFFSET)
     found, _ = profile_of(wrapped, held, labels_N, Stages())
     return found
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Labels that are held against what the model says, as it then is; None where they are not."""
-
-    model: EagerModel
-    held: Sequence[Tensor]
-    labels_N: NDArray[np.int64] | None
-    classes: int
-
-    def doubt(self) -> Doubt | None:
-        """What the model says against where the labels count from."""
-        if self.labels_N is None:
-            return None
-        return label_doubt(self.model, self.labels_N, self.classes, self._some)
-
-    def _some(self, rows: Tensor) -> Iterator[Tensor]:
-        start = 0
-        for images in self.held:
-            own = rows[(rows >= start) & (rows < start + len(images))] - start
-            if len(own):
-                yield images[own.to(images.device)]
-            start += len(images)
-
-
 def _unscored(subject: Subject, doubt: Doubt) -> Subject:
-    """The subject without labels that the adapted model contradicts, and a warning."""
+    """The subject without labels that the adapted model contradicts, and a warning.
+
+    Masks have been counted by then: of them it is told.
+    """
+    told = "Figures are of masks as they are" if subject.truth else "They are not scored"
+    sentence = f"{doubt.sentence}. {told}. {doubt.hint(OFFSET)}"
+    subject = replace(subject, warnings=(*subject.warnings, sentence))
+    if subject.truth:
+        return subject
     target = subject.target.model_copy(update={"labels": None, "labeled_images": 0})
-    sentence = f"{doubt.sentence}. They are not scored. {doubt.hint(_OFFSET)}"
-    told = (*subject.warnings, sentence)
-    return replace(subject, target=target, labels_N=None, warnings=told)
-
-
-def _counted(labels_N: NDArray[np.int64] | None, offset: int | None) -> NDArray[np.int64] | None:
-    """Class indices from labels that count from `offset`; what is negative stays unknown."""
-    if offset is not None and labels_N is None:
-        raise UsageError(
-            "label_offset is for class indices, and the batches bring none.",
-            hint="Leave out label_offset, or give labels [n] with every batch.",
-        )
-    if not offset or labels_N is None:
-        return labels_N
-    known_N = labels_N >= 0
-    if known_N.any() and labels_N[known_N].min() < offset:
-        raise UsageError(
-            f"A label is {labels_N[known_N].min()}, below label_offset={offset}.",
-            hint="Give the number of the first class; -1 where a label is unknown.",
-        )
-    return np.where(known_N, labels_N - offset, -1)
+    return replace(subject, target=target, labels_N=None)
 
 
 def _tried(model: EagerModel, held: Sequence[Tensor]) -> Outputs:
@@ -247,6 +214,13 @@ def _tried(model: EagerModel, held: Sequence[Tensor]) -> Outputs:
 def _scored(outputs: Outputs) -> int | None:
     """How many classes the outputs score; None if they are of another kind."""
     return None if unscored(outputs) else count_classes(outputs)
+
+
+def _mapped(outputs: Outputs) -> int | None:
+    """How many classes maps tell apart; None if the outputs are none."""
+    if not isinstance(outputs, Tensor) or outputs.dim() != 4:
+        return None
+    return max(outputs.shape[1], 2)
 
 
 def _check_classes(

@@ -26,7 +26,13 @@ from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
 from adabn_cli.targets.table import BY_HEADER, Columns
 from adabn_cli.workflows.intake_notes import intake_notes
-from adabn_cli.workflows.label_check import Doubt, in_order, label_doubt, mask_doubt
+from adabn_cli.workflows.label_check import (
+    Doubt,
+    in_order,
+    label_doubt,
+    mask_doubt,
+    sampled_masks,
+)
 from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.truth import Truth, TruthRequest, read_truth, task_of
 
@@ -141,8 +147,10 @@ class ScoredPictures:
         if self.offset is not None:
             return None
         if self.truth is not None:
-            masks, some = self.truth.masks, partial(self.target.some, batch_size=4)
-            return mask_doubt(self.model, masks, self.n_outputs, some) if masks else None
+            if self.truth.masks is None:
+                return None
+            masked = sampled_masks(self.truth.masks, partial(self.target.some, batch_size=4))
+            return mask_doubt(self.model, masked, self.n_outputs)
         if self.labels.known_by != "number":
             return None
         labels_N = self.labels.indices_N

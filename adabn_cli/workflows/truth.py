@@ -225,13 +225,7 @@ def live_truth(task: Task, outputs: Outputs, labels: Sequence[Tensor] | None) ->
     head(0, outputs)
     if labels is None or task == "detection":
         return Truth(head.fresh())
-    first = labels[0]
     if task == "segmentation":
-        if first.dim() != 3 or first.is_floating_point():
-            raise UsageError(
-                f"Masks are class indices [n, H, W], not {first.dtype} {tuple(first.shape)}.",
-                hint="255 is for pixels that count for nothing.",
-            )
         found = sum(int((mask != IGNORED).flatten(1).any(1).sum()) for mask in labels)
         held = Maps(lambda index: labels[index])
         return Truth(held, "given with the batches", found)

@@ -378,8 +378,6 @@ def test_a_class_map_works_where_the_models_names_are_unknown(
 
 def masked(folder: Path, first: int, gain: Sequence[float] = _SHIFTED) -> list[object]:
     """Pictures of three stripes, one a class, their masks, and a net of maps of four classes."""
-    from PIL import Image
-
     net = network([0, 1, 2, 3])
     conv = nn.Conv2d(3, 4, 1)
     conv.weight.data, conv.bias.data = net[3].weight.data[:, :, None, None], net[3].bias.data
@@ -409,9 +407,24 @@ def test_masks_that_count_from_1_are_told_and_scored_with_the_offset(tmp_path, c
     assert moved[0]["after"] > 0.9
 
 
-def test_what_masks_hold_below_the_first_class_counts_for_nothing(tmp_path, command):
-    from PIL import Image
+def test_python_masks_are_checked_too(tmp_path):
+    masked(tmp_path, first=1)
+    net = torch.load(tmp_path / "maps.pt", weights_only=False)
+    stripes = [np.array(Image.open(tmp_path / "photos" / f"{n}.png")) for n in range(12)]
+    masks = torch.arange(1, 4).repeat_interleave(8)[None, :, None].expand(12, 24, 8)
+    given = [(as_input(np.stack(stripes)), masks)]
+    with pytest.raises(TargetError, match="seem to count from 1: of 36 areas") as caught:
+        adabn_cli.adapt(deepcopy(net), given)
+    assert "label_offset=1" in caught.value.hint
+    moved = adabn_cli.adapt(deepcopy(net), given, label_offset=1)
+    right_ones = adabn_cli.adapt(deepcopy(net), [(given[0][0], masks - 1)])
+    assert moved.task.figures == right_ones.task.figures
+    assert moved.task.figures[0].after > 0.9
+    with pytest.raises(UsageError, match="The masks hold class 4, and the model has 4 classes"):
+        adabn_cli.adapt(deepcopy(net), [(given[0][0], masks + 1)])
 
+
+def test_what_masks_hold_below_the_first_class_counts_for_nothing(tmp_path, command):
     asked = ["adapt", *masked(tmp_path, first=1, gain=(1, 1, 1)), "-o", "run", "--label-offset", 1]
     for file in (tmp_path / "masks").iterdir():
         pixels = np.array(Image.open(file))
