@@ -91,6 +91,7 @@ class _Gates(pytest.Collector):
             tuple(asked.get("warn-on", ())),
             asked.get("confidence"),
             baseline,
+            allow_close_verdict=asked.get("allow-close-verdict", False),
         )
         gates = judged(_record(self.config), request).gates
         if not gates:

@@ -175,7 +175,14 @@ def test_every_measure_and_option_of_gates_is_documented():
         assert f"`{measure}`" in DOCS, measure
     report = typer.main.get_command(app).commands["report"]
     options = {parameter.opts[0] for parameter in report.params}
-    for option in ("--fail-on", "--warn-on", "--confidence", "--allow-inconclusive", "--baseline"):
+    for option in (
+        "--fail-on",
+        "--warn-on",
+        "--confidence",
+        "--allow-inconclusive",
+        "--allow-close-verdict",
+        "--baseline",
+    ):
         assert {option} & options
         assert option in DOCS
     assert "--allow-different" in DOCS
@@ -203,7 +210,10 @@ def test_the_settings_of_the_documentation_are_settings():
 
     (text,) = [text for language, text in FENCES if language == "toml"]
     asked = gate_settings(tomllib.loads(text)["tool"]["adabn"], None)
-    assert set(asked) == {"fail-on", "warn-on", "confidence", "allow-inconclusive", "baseline"}
+    assert set(asked) == {
+        *("fail-on", "warn-on", "confidence", "baseline"),
+        *("allow-inconclusive", "allow-close-verdict"),
+    }
     for gate in (*asked["fail-on"], *asked["warn-on"]):
         parse_gate(gate)
 

@@ -79,6 +79,15 @@ def report(
             help="Exit 0 in spite of gates that cannot be told.",
         ),
     ] = False,
+    allow_close_verdict: Annotated[
+        bool,
+        typer.Option(
+            "--allow-close-verdict",
+            rich_help_panel=_GATES,
+            help="Let verdict gates pass if the verdict was evaluated and is too close to tell; "
+            "without labels and without a profile it still cannot be told.",
+        ),
+    ] = False,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -199,7 +208,12 @@ def report(
     if runs and len(runs) > 1:
         require_for_several(files, sites=sites)
     gates = GateRequest(
-        tuple(fail_on or ()), tuple(warn_on or ()), confidence, baseline, allow_different
+        tuple(fail_on or ()),
+        tuple(warn_on or ()),
+        confidence,
+        baseline,
+        allow_different,
+        allow_close_verdict,
     )
     runs = runs or [newest_run()]
     records = [read_record(run) for run in runs]

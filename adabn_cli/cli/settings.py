@@ -19,6 +19,7 @@ _GATE_SETTINGS: dict[str, tuple[tuple[type, ...], str]] = {
     "warn-on": ((str, list), "a gate or a list of them"),
     "confidence": ((float,), "a number, as 0.95"),
     "allow-inconclusive": ((bool,), "true or false"),
+    "allow-close-verdict": ((bool,), "true or false"),
     "baseline": ((str,), "a run"),
 }
 

@@ -139,21 +139,51 @@ def _inputs(part: PreprocessingPart | None) -> object:
 
 
 def varied(record: Record, other: Record) -> tuple[str, ...]:
-    """What else differs, which is what one compares: weights, method, profile, version."""
-    pairs = {
-        "weights": (record.model.weights, other.model.weights),
-        "method": (record.method.name, other.method.name),
-        "engine": (record.method.engine, other.method.engine),
-        "prior, alpha, momentum or layers": (_mixed(record), _mixed(other)),
-        "source profile": (bool(record.method.profile), bool(other.method.profile)),
-        "version of adabn": (record.run.versions.get("adabn"), other.run.versions.get("adabn")),
+    """What else differs, which is what one compares: weights, version, and every setting."""
+    now, then = _compared(record), _compared(other)
+    return tuple(
+        f"{name} {_told(now.get(name))}, and {_told(then.get(name))} in the other run"
+        if name not in _UNTOLD
+        else f"other {name}"
+        for name in {**now, **then}
+        if now.get(name) != then.get(name)
+    )
+
+
+#: Of a method what came of it and is no setting; profiles are compared by what they hold.
+_OUTCOMES = {"forwards", "class_mix", "aim", "profile"}
+#: Fingerprints say nothing to a person.
+_UNTOLD = ("weights",)
+
+
+def _compared(record: Record) -> dict[str, object]:
+    """What two runs may have done differently, by its name: all settings that a record holds."""
+    method, profile = record.method, record.method.profile
+    inputs, target = record.model.preprocessing, record.target
+    settings = method.model_dump(exclude=_OUTCOMES) | (
+        inputs.model_dump(exclude={"source"}) if inputs else {}
+    )
+    return {
+        "weights": record.model.weights,
+        **{_NAMES.get(name, name.replace("_", " ")): value for name, value in settings.items()},
+        "source profile": (
+            f"of {profile.images:,} pictures ({profile.labeled:,} labelled)" if profile else None
+        ),
+        "labels": target.labels,
+        "subsample": target.subsample and f"{target.images:,} of {target.subsample['of']:,}",
+        "version of adabn": record.run.versions.get("adabn"),
     }
-    return tuple(f"other {name}" for name, (now, then) in pairs.items() if now != then)
 
 
-def _mixed(record: Record) -> object:
-    used = record.method
-    return used.prior, used.alpha, used.momentum, used.layers
+_NAMES = {"name": "method", "chunk_size": "batch size", "size": "input size"}
+
+
+def _told(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(_told, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _changes(record: Record, baseline: Record) -> Iterator[BaselineChangePart]:

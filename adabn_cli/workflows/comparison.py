@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from adabn_cli.record import SCHEMA_VERSION, Record
-from adabn_cli.workflows.baseline import differences
+from adabn_cli.workflows.baseline import differences, varied
 
 
 def apart(records: Sequence[Record]) -> tuple[str, ...]:
-    """How each run differs from the first, where that makes their figures hard to compare."""
+    """How each run differs from the first: what they were run on, and every setting."""
     first, *others = records
     return tuple(
         f"run {number}, beside run 1: {difference}"
         for number, other in enumerate(others, start=2)
-        for difference in differences(other, first)
+        for difference in (*differences(other, first), *varied(other, first))
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adabn_cli.errors import UsageError
-from adabn_cli.record import GatePart, Record
+from adabn_cli.record import GatePart, Record, VerdictPart
 from adabn_cli.workflows.baseline import NOT_ASKED, Baseline, hold_against
 from adabn_cli.workflows.gate_expressions import COMPARED, Expression, parse_gate
 from adabn_cli.workflows.gate_measures import Reading, change_reading, reading
@@ -31,6 +31,7 @@ class GateRequest:
     confidence: float | None = None
     baseline: str | None = None
     allow_different: bool = False
+    allow_close_verdict: bool = False
 
 
 def judged(record: Record, request: GateRequest) -> Record:
@@ -88,7 +89,7 @@ def _gate(
     asked: Expression, level: Level, record: Record, baseline: Baseline, request: GateRequest
 ) -> GatePart:
     if asked.limit is None:
-        return _verdict_gate(asked, level, record)
+        return _verdict_gate(asked, level, record, allow_close=request.allow_close_verdict)
     found = _found(asked, record, baseline)
     status, reason = _held(found, asked, request.confidence)
     return GatePart(
@@ -135,14 +136,19 @@ def _held(
     return "passed", f"beyond the limit, but not surely: {told}"
 
 
-def _verdict_gate(asked: Expression, level: Level, record: Record) -> GatePart:
+def _verdict_gate(
+    asked: Expression, level: Level, record: Record, *, allow_close: bool
+) -> GatePart:
     """Fails where the verdict is the one that is asked for; the value is 1 there and 0 otherwise.
 
-    A verdict of "cannot tell" rules neither help nor harm out: such a gate cannot be told.
+    A verdict of "cannot tell" rules neither help nor harm out: such a gate cannot be told. One that
+    was evaluated and found too close passes with `allow_close`, and says so.
     """
     outcome, basis = record.verdict.outcome, record.verdict.basis
     held = outcome == asked.outcome
-    unknown = outcome == "cannot tell" and not held
+    undecided = outcome == "cannot tell" and not held
+    close = undecided and allow_close and _is_close(record.verdict)
+    unknown = undecided and not close
     return GatePart(
         expression=asked.text,
         measure=asked.name,
@@ -152,8 +158,20 @@ def _verdict_gate(asked: Expression, level: Level, record: Record) -> GatePart:
         limit=None,
         n=_verdict_n(record),
         status="cannot tell" if unknown else "failed" if held else "passed",
-        reason=f"the verdict is: {outcome}, by {basis}" if basis != "none" else _why_untold(record),
+        reason=_ALLOWED
+        if close
+        else f"the verdict is: {outcome}, by {basis}"
+        if basis != "none"
+        else _why_untold(record),
     )
+
+
+_ALLOWED = "the verdict is too close to tell, which --allow-close-verdict lets pass"
+
+
+def _is_close(verdict: VerdictPart) -> bool:
+    """Whether it was evaluated and found too close, not kept from being told."""
+    return verdict.basis != "none" and verdict.sentence.startswith("Too close to tell")
 
 
 def _why_untold(record: Record) -> str:

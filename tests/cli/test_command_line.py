@@ -24,9 +24,9 @@ _OPTIONS = {
     "adapt": f"{_SCORED} --bf16 --task --masks --target --target-format --eval --engine --method "
     "--on-harm --profile --source --reference --layers --prior --alpha --adapt-initial --momentum "
     "--verify --out --force --dry-run --resume --memory --spill-dir --until-converged",
-    "report": "--fail-on --warn-on --confidence --allow-inconclusive --baseline --allow-different "
-    "--html --md --junit --openmetrics --model-card --thumbnails --force --schema --sites --json "
-    "--quiet --debug",
+    "report": "--fail-on --warn-on --confidence --allow-inconclusive --allow-close-verdict "
+    "--baseline --allow-different --html --md --junit --openmetrics --model-card --thumbnails "
+    "--force --schema --sites --json --quiet --debug",
     "inspect": f"{_MODEL} --input --json",
     "evaluate": f"{_SCORED} --bf16 --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",

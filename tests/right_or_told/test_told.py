@@ -21,9 +21,11 @@ _EXIF_ORIENTATION = 0x0112
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)
-    ).eval()
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(0.45)
+    norm.running_var.fill_(0.07)
+    norm.num_batches_tracked.fill_(9)
+    return nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
 
 
 def pixels(seed: int = 0) -> Image.Image:
@@ -199,3 +201,52 @@ def test_junit_has_the_time_of_the_run(command, model, odd, tmp_path):
     assert sum(float(case.get("time")) for case in suite.iter("testcase")) == pytest.approx(
         seconds, abs=2e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        pytest.param(("--prior", 16), "prior 16, and none in the other run", id="prior"),
+        pytest.param(("--alpha", 0.5), "alpha 0.5, and none in the other run", id="alpha"),
+        pytest.param(("--engine", "one-pass"), "engine one-pass, and exact", id="engine"),
+        pytest.param(("--batch-size", 7), "batch size 7, and 32", id="batch-size"),
+        pytest.param(("--labels", "none"), "labels none, and folder names", id="labels"),
+        pytest.param(("--interpolation", "bicubic"), "interpolation bicubic, and", id="resizing"),
+    ],
+)
+def test_runs_side_by_side_name_the_setting_that_differs(command, model, odd, asked, told):
+    for run, more in (("one", ()), ("two", asked)):
+        done = command("adapt", model, "-t", odd, "-o", run, *_INPUT, "--max-bad", 1, *more)
+        assert done.code == 0, done.err
+    (difference,) = [
+        text
+        for text in json.loads(command("report", "one", "two", "--json").out)["differences"]
+        if told in text
+    ]
+    assert difference.startswith("run 2, beside run 1: ")
+    command("report", "one", "two", "--md=both.md")
+    assert told in flat(command("report", "one", "two").out)
+    assert told in flat(Path("both.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        pytest.param(("labels", "Too close to tell: accuracy +0.1 points."), 0, id="close"),
+        pytest.param(("profile", "Too close to tell: an estimated +0.1."), 0, id="estimated"),
+        pytest.param(("profile", "7 images are too few to tell."), 4, id="too-few"),
+        pytest.param(("none", "No labels: cannot be told."), 4, id="no-labels"),
+    ],
+)
+def test_a_close_verdict_has_a_setting_of_its_own(command, tmp_path, verdict, code):
+    record = json.loads((Path(__file__).parents[1] / "records" / "schema_1.json").read_text())
+    basis, sentence = verdict
+    record["verdict"] = {"outcome": "cannot tell", "basis": basis, "sentence": sentence}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    gate = ("report", "run.json", "--fail-on", "verdict==harm")
+    assert command(*gate).code == 4
+    allowed = command(*gate, "--allow-close-verdict")
+    assert allowed.code == code
+    assert ("--allow-close-verdict lets pass" in flat(allowed.out)) is (code == 0)
+    (tmp_path / "adabn.toml").write_text("[gates]\nallow-close-verdict = true\n")
+    assert command(*gate).code == code

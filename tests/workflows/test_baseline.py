@@ -207,8 +207,12 @@ def test_where_the_input_is_known_from_is_no_difference(record, write):
 def test_weights_and_methods_are_told_and_compared(record, write):
     file = write(model={"weights": "0" * 64}, method={"engine": "one-pass", "prior": 8.0})
     part = hold_against(record, file).part
-    mixed = "other prior, alpha, momentum or layers"
-    assert part.varied == ("other weights", "other engine", mixed)
+    now, prior = record.method.engine, record.method.prior
+    assert part.varied == (
+        "other weights",
+        f"engine {now}, and one-pass in the other run",
+        f"prior {prior if prior is not None else 'none'}, and 8 in the other run",
+    )
     assert part.changes
     assert varied(record, record) == ()
 
