@@ -17,12 +17,12 @@ from adabn_cli.checkpoints.model_folder import weights_in
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
 from adabn_cli.errors import InputError, UnsafeError
-from adabn_cli.model import Model, Preprocessing, Site
+from adabn_cli.model import Conduct, Model, Preprocessing, Site
 from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 from adabn_cli.workflows.believing import broken_entries, unlearned_sites
 from adabn_cli.workflows.preprocessing import borrowed_note
-from adabn_cli.workflows.probing import channels_taken, first_outputs
+from adabn_cli.workflows.probing import channels_taken, in_stretches
 
 # Height and width of a picture that most networks run on, where nothing says theirs.
 _SIZE = (64, 64)
@@ -112,8 +112,9 @@ def _channels(model: Model) -> int | None:
     channels = channels_taken(model, size, known.channels if known else None)
     if channels is None:
         return model.input_channels
-    with suppress(InputError):
-        first_outputs(model, torch.zeros(1, channels, *size))
+    # Where it fails behind its first layer the sites stay in the order of definition.
+    with suppress(Exception):
+        model.settle(Conduct(order=in_stretches(model, torch.zeros(1, channels, *size))[1]))
     return channels
 
 

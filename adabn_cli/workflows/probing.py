@@ -14,7 +14,7 @@ from torch import Tensor
 from adabn_cli.errors import AdabnError
 from adabn_cli.model import Conduct, Model
 from adabn_cli.outputs import Boxes, Outputs
-from adabn_cli.workflows.failed_forward import Door, cannot_run, channels_asked, runs
+from adabn_cli.workflows.failed_forward import Door, cannot_run, channels_asked
 
 # Of the largest output. Another order in memory is another order of additions: 1e-6 on ResNet-18,
 # 1e-3 where a GPU multiplies in TF32.
@@ -33,7 +33,7 @@ def first_outputs(model: Model, pictures: Tensor, door: Door = "options") -> Out
         plain = model.forward(pictures.contiguous())
         contiguous = not (pictures.is_contiguous() or _same_as_they_are(model, pictures, plain))
         model.settle(Conduct(contiguous))
-        alone, order = _in_stretches(model, pictures[:1])
+        alone, order = in_stretches(model, pictures[:1])
     except (AdabnError, MemoryError):
         raise
     except Exception as error:  # The network's code may raise whatever it likes.
@@ -79,11 +79,15 @@ def _same_as_they_are(model: Model, pictures: Tensor, plain: Outputs) -> bool:
 
 def _beside_itself(model: Model, picture: Tensor, alone: Outputs) -> Outputs:
     """The outputs of a picture twice; those of it alone if the model takes one at a time."""
-    two = torch.cat([picture, picture])
-    return model.forward(two) if runs(model, two) else alone
+    try:
+        return model.forward(torch.cat([picture, picture]))
+    except MemoryError:
+        raise
+    except Exception:  # As `x.view(1, -1)` in front of a linear layer makes it.
+        return alone
 
 
-def _in_stretches(model: Model, picture: Tensor) -> tuple[Outputs, tuple[str, ...]]:
+def in_stretches(model: Model, picture: Tensor) -> tuple[Outputs, tuple[str, ...]]:
     """The outputs of a forward that waits at every site, and the sites in its order."""
     order = []
     with closing(model.suspended(picture)) as forward:
