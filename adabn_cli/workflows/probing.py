@@ -29,16 +29,19 @@ def first_outputs(model: Model, pictures: Tensor, door: Door = "options") -> Out
     such pictures, UsageError if they are integers and it takes floats.
     """
     model.settle(Conduct())
+    plain = pictures.contiguous()
     try:
-        plain = model.forward(pictures.contiguous())
-        contiguous = not (pictures.is_contiguous() or _same_as_they_are(model, pictures, plain))
-        model.settle(Conduct(contiguous))
-        alone, order = in_stretches(model, pictures[:1])
+        alone, order = in_stretches(model, plain[:1])
+        as_is = None if pictures.is_contiguous() else _if_it_runs(model, pictures)
+        contiguous = not (pictures.is_contiguous() or _alike(_first_of(as_is), alone))
+        two = model.forward(plain) if as_is is None or contiguous else as_is
     except (AdabnError, MemoryError):
         raise
     except Exception as error:  # The network's code may raise whatever it likes.
         raise cannot_run(error, model, pictures, door) from error
-    two = plain if len(pictures) > 1 else _beside_itself(model, pictures, alone)
+    if len(pictures) == 1:  # A network that takes one at a time has an entry for it.
+        two = _if_it_runs(model, torch.cat([plain, plain]))
+        two = alone if two is None else two
     by_image = _of_each_picture(alone, two)
     model.settle(Conduct(contiguous, by_image, order))
     return alone if by_image else None
@@ -67,24 +70,23 @@ def channels_taken(model: Model, size: tuple[int, int], given: int | None = None
     return others[0] if others else None
 
 
-def _same_as_they_are(model: Model, pictures: Tensor, plain: Outputs) -> bool:
-    """Whether the model runs on pictures in their own order in memory, to the same outputs."""
+def _if_it_runs(model: Model, pictures: Tensor) -> Outputs:
+    """The outputs of the pictures; None where it fails, as `x.view(len(x), -1)` does."""
     try:
-        return _alike(model.forward(pictures), plain)
-    except (AdabnError, MemoryError):
-        raise
-    except Exception:  # As `x.view(len(x), -1)` does.
-        return False
-
-
-def _beside_itself(model: Model, picture: Tensor, alone: Outputs) -> Outputs:
-    """The outputs of a picture twice; those of it alone if the model takes one at a time."""
-    try:
-        return model.forward(torch.cat([picture, picture]))
+        return model.forward(pictures)
     except MemoryError:
         raise
-    except Exception:  # As `x.view(1, -1)` in front of a linear layer makes it.
-        return alone
+    except Exception:  # The network's code may raise whatever it likes.
+        return None
+
+
+def _first_of(outputs: Outputs) -> Outputs:
+    """What the outputs of several pictures say of the first."""
+    if isinstance(outputs, Boxes):
+        of_first_D = outputs.image_D == 0
+        found = (outputs.image_D, outputs.class_D, outputs.scores_D)
+        return Boxes(1, *(column_D[of_first_D] for column_D in found))
+    return None if outputs is None else outputs[:1]
 
 
 def in_stretches(model: Model, picture: Tensor) -> tuple[Outputs, tuple[str, ...]]:
@@ -99,11 +101,11 @@ def in_stretches(model: Model, picture: Tensor) -> tuple[Outputs, tuple[str, ...
 
 
 def _alike(some: Outputs, others: Outputs) -> bool:
-    """Whether outputs are the same up to rounding."""
+    """Whether outputs are the same up to rounding; not where there are none."""
     if isinstance(some, Boxes) and isinstance(others, Boxes):
         some, others = some.scores_D, others.scores_D
     if not (isinstance(some, Tensor) and isinstance(others, Tensor)):
-        return some is others
+        return False
     if some.shape != others.shape or not some.is_floating_point():
         return some.shape == others.shape and bool((some == others).all())
     rounding = max(_ROUNDING, 8 * torch.finfo(some.dtype).eps)
