@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from adabn_cli.checkpoints.fold_places import Operation, Role
 from adabn_cli.checkpoints.onnx_file import as_torch
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Graph, is_op
 
@@ -24,8 +25,13 @@ _ACTIVATIONS = (
     *("Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Gelu"),
     *("HardSwish", "HardSigmoid", "Mish", "Softplus", "Tanh"),
 )
-_POOLED = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
-_PASSED = (*_ACTIVATIONS, *_CONVOLUTIONS, "Sigmoid", "Mul", "Reshape", "Identity")
+_ROLES: dict[Role, tuple[str, ...]] = {
+    "activation": _ACTIVATIONS,
+    "gate": ("Sigmoid",),
+    "product": ("Mul",),
+    "pool": ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"),
+    "passed": (*_CONVOLUTIONS, "Reshape", "Identity"),
+}
 
 #: What a written-out normalizer stands behind. Behind a division or a layer that normalizes, Mul
 #: and Add by constants are the gamma and beta of a LayerNorm or GroupNorm.
@@ -73,12 +79,8 @@ class Surroundings:
         for item in self.graph.proto.output:
             self.takers.setdefault(item.name, []).append(-1)  # The caller.
 
-    def behind(self, node: NodeProto) -> list[NodeProto]:
-        """The nodes that take what a node gives."""
-        return [self.graph.nodes[place] for place in self.places_behind(node)]
-
     def places_behind(self, node: NodeProto) -> list[int]:
-        """Their places."""
+        """The places of the nodes that take what a node gives."""
         return [place for place in self.takers.get(node.output[0], ()) if place >= 0]
 
     def maker(self, name: str) -> NodeProto | None:
@@ -103,29 +105,22 @@ def named_as_folded(graph: Graph, node: NodeProto) -> bool:
     )
 
 
-def stands_as_folded(around: Surroundings, node: NodeProto, normalizers: Collection[int]) -> bool:
-    """Whether a convolution with a bias stands where one with a BatchNorm folded in would.
-
-    An activation follows it at once, no normalizer behind that, and what it takes is a map: the
-    convolutions of squeeze-and-excitation have a bias, and never had a normalizer.
-    """
-    if not is_op(node, *_CONVOLUTIONS):
-        return False
-    behind = around.behind(node)
-    gated = {taker.op_type for taker in behind} >= {"Sigmoid", "Mul"}
-    activations = [taker for taker in behind if is_op(taker, *_ACTIVATIONS)]
-    if not (gated or activations) or _is_pooled(around, node):
-        return False
-    further = {place for taker in activations for place in around.places_behind(taker)}
-    return not further & set(normalizers)
+def operations_of(graph: Graph, normalizers: Collection[int]) -> list[Operation]:
+    """What part each of the graph's own nodes plays."""
+    return [
+        Operation(
+            "normalizer" if place in normalizers else _role(node),
+            [name for name in node.input if name],
+            [name for name in node.output if name],
+        )
+        for place, node in enumerate(graph.nodes[: graph.top])
+    ]
 
 
-def _is_pooled(around: Surroundings, node: NodeProto) -> bool:
-    """Whether what a node takes is one value a channel and picture."""
-    maker = around.maker(node.input[0])
-    while maker is not None and is_op(maker, *_PASSED):
-        maker = around.maker(maker.input[0])
-    return maker is not None and is_op(maker, *_POOLED)
+def _role(node: NodeProto) -> Role:
+    if is_op(node, *_CONVOLUTIONS) and len(node.input) > 2:
+        return "convolution"
+    return next((role for role, ops in _ROLES.items() if is_op(node, *ops)), "other")
 
 
 def written_out(around: Surroundings) -> Iterator[WrittenOut]:

@@ -66,24 +66,24 @@ def with_reference(layout: Layout, graph: Graph, reference: Reference) -> Layout
 def _kept_of(layout: Layout, graph: Graph, reference: Reference) -> set[str]:
     """The normalizers of the reference that are nodes of the graph: by gamma, beta and name.
 
-    Not by their statistics, which may have been adapted.
+    Their statistics, which may have been adapted, decide between several of the same.
     """
     kept: set[str] = set()
     for found in layout.sites:
         if found.site.kind != "batch_norm":
             continue
-        tensors = [graph.tensor(name) for name in graph.nodes[found.places[0]].input[1:3]]
-        gamma_C, beta_C = (as_torch(x).double() for x in tensors if x is not None)
-        alike = [
-            name
+        tensors = [graph.tensor(name) for name in graph.nodes[found.places[0]].input[1:4]]
+        gamma_C, beta_C, mean_C = (as_torch(x).double() for x in tensors if x is not None)
+        alike = {
+            name: (name != found.site.name, float((stored.mean_C - mean_C).abs().max()))
             for name, stored in reference.normalizers.items()
             if name not in kept
             and stored.gamma_C.shape == gamma_C.shape
             and torch.allclose(stored.gamma_C, gamma_C, rtol=1e-3, atol=1e-6)
             and torch.allclose(stored.beta_C, beta_C, rtol=1e-3, atol=1e-6)
-        ]
+        }
         if alike:
-            kept.add(found.site.name if found.site.name in alike else alike[-1])
+            kept.add(min(alike, key=lambda name: alike[name]))
     return kept
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from adabn_cli.checkpoints.fold_places import standing_as_folded, told
 from adabn_cli.checkpoints.onnx_folds import (
     Surroundings,
     WrittenOut,
     named_as_folded,
-    stands_as_folded,
+    operations_of,
     written_out,
 )
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Entry, Graph, Reader, attribute_of, is_op
@@ -138,13 +139,9 @@ def _candidates(
     normalizers = {place for found in kept for place in found.places}
     normalizers |= {found.written.first for found in written if found.written}
     layers = _with_none_behind(around, layers, normalizers)
-    nodes = {found.name: graph.nodes[found.places[0]] for found in layers}
-    folded = [x for x in layers if named_as_folded(graph, nodes[x.name])]
-    alike = [
-        x
-        for x in layers
-        if x not in folded and stands_as_folded(around, nodes[x.name], normalizers)
-    ]
+    folded = [x for x in layers if named_as_folded(graph, graph.nodes[x.places[0]])]
+    standing = standing_as_folded(operations_of(graph, normalizers))
+    alike = [x for x in layers if x not in folded and x.places[0] in standing]
     counts = _counts(len(kept), len(folded), len(alike), len(written))
     found = [*kept, *written, *(layers if every_layer else [*folded, *alike])]
     return sorted(found, key=lambda x: x.places), fixed, counts
@@ -274,12 +271,6 @@ def _counts(kept: int, sure: int, maybe: int, written: int) -> tuple[str, ...]:
     counts = [f"{kept} BatchNorm kept"] if kept else []
     counts += [f"{sure} folded into convolutions"] if sure else []
     counts += [f"{written} written as Mul and Add by constants"] if written else []
-    if maybe:
-        what, them = ("convolution", "it") if maybe == 1 else ("convolutions", "them")
-        counts.append(
-            f"{maybe} {what} with a bias and no BatchNorm behind {them}: BatchNorm may be folded "
-            f"into {them}"
-        )
     if not (sure or maybe or written):
         return ()
-    return (f"{', '.join(counts)}.", *([f"Exported again, {KEEP_NODES}."] if sure else []))
+    return (told(counts, maybe), *([f"Exported again, {KEEP_NODES}."] if sure else []))
