@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from adabn_cli.checkpoints.aten_operations import operation
+from adabn_cli.checkpoints.fold_places import Operation
 from adabn_cli.errors import ModelError
 
 #: Numbers of torch's export schema -> what they stand for.
@@ -121,6 +123,17 @@ class Node:
     def reads(self) -> set[str]:
         """The values that it takes."""
         return {*_names([*self.args, *self.kwargs.values()], Reference)}
+
+    @property
+    def operation(self) -> Operation:
+        """What part it plays beside normalizers."""
+        takes = [*_names([*self.args, *self.kwargs.values()], Reference)]
+        makes = [*_names([self.gives], str)]
+        if self.statistics is not None:
+            return Operation("normalizer", takes, makes)
+        bias = self.args[2] if len(self.args) > 2 else self.kwargs.get("bias")
+        name = self.target.split(".")[-2]
+        return operation(name, takes, makes, biased=isinstance(bias, Reference))
 
 
 @dataclass(frozen=True)

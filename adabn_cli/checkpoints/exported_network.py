@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adabn_cli.checkpoints.aten_operations import fold_notes
 from adabn_cli.checkpoints.eager import activation_of
 from adabn_cli.checkpoints.exported_graph import DTYPES, Graph
 from adabn_cli.checkpoints.graph_model import GraphRun, Network, stored_sites
@@ -146,16 +147,18 @@ class ExportedNetwork:
             )
         signalling = {by_path[path].name for path in visited}
         others = [x for x in sites if x.name not in signalling and self._only_read(x)]
+        sites = [site for site in sites if site not in others]
+        told = fold_notes([node.operation for node in self.graph.nodes], len(sites))
         return Network(
             name=self.name,
-            sites=[site for site in sites if site not in others],
+            sites=sites,
             fixed=[*self._alone(), *map(_in_its_own_way, others)],
             input_channels=self.signature.channels,
             input_size=self.signature.size,
             entries=self.entries,
             run=lambda images: self._run(images, by_path),
             whole=self._whole,
-            notes=(EXPORTED_IN_TRAIN_MODE,) if self.graph.trains else (),
+            notes=(*told, *([EXPORTED_IN_TRAIN_MODE] if self.graph.trains else [])),
         )
 
     def _only_read(self, site: Site) -> bool:

@@ -73,10 +73,3 @@ def told(counts: Sequence[str], maybe: int) -> str:
             f"into {them}"
         )
     return f"{', '.join(parts)}."
-
-
-#: What to do in formats whose folded layers are no sites.
-LEFT_AS_THEY_ARE = (
-    "Such layers are left as they are in this format; give the checkpoint from before the fold, or "
-    "its ONNX export with --reference or --source."
-)

@@ -24,9 +24,10 @@ from torch.jit._fuser import optimized_execution
 from torch.jit._script import RecursiveScriptModule
 
 from adabn_cli.checkpoints import torch_zip
+from adabn_cli.checkpoints.aten_operations import fold_notes
 from adabn_cli.checkpoints.byte_patch import ByteSpan, TensorPlace
 from adabn_cli.checkpoints.graph_model import Network, said_beside, stored_sites
-from adabn_cli.checkpoints.torchscript_graph import Planner, eps_of
+from adabn_cli.checkpoints.torchscript_graph import Planner, eps_of, operations_of
 from adabn_cli.errors import ModelError, UnsafeError
 from adabn_cli.model import FixedLayer
 
@@ -105,6 +106,7 @@ class TorchScriptFile:
             run=lambda images: forward.run([images]),
             whole=root,
             mode=_as_it_is,
+            notes=fold_notes(operations_of(root), len(sites)),
         )
 
     def _without_sites(self) -> ModelError:

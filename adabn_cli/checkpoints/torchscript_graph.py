@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.jit._script import RecursiveScriptModule
 
+from adabn_cli.checkpoints.aten_operations import operation
+from adabn_cli.checkpoints.fold_places import Operation
 from adabn_cli.checkpoints.torchscript_steps import (
     Block,
     Branch,
@@ -246,6 +248,8 @@ def _reads(node: _Node) -> Iterator[_Value]:
 #: Operators that normalize by running statistics; in all of them these inputs come in this order.
 _NORMALIZING = ("aten::batch_norm", "aten::instance_norm", "aten::native_batch_norm")
 _RUNNING_MEAN, _TRAINING, _EPS = 3, 5, 7
+#: The same of a convolution.
+_BIAS = 2
 
 
 def eps_of(module: RecursiveScriptModule, path: str) -> float | None:
@@ -271,6 +275,22 @@ def eps_of(module: RecursiveScriptModule, path: str) -> float | None:
                 # Batch Renormalization passes 0: its eps is in the spread that it stores.
                 found = found or float(_constant(node, _EPS) or 0)
     return found or None
+
+
+def operations_of(module: RecursiveScriptModule) -> list[Operation]:
+    """What part each operator of a network plays beside normalizers, in the order of its code."""
+    operations = []
+    for node in _nodes_in(module.inlined_graph):
+        takes = [value.debugName() for value in node.inputs()]
+        gives = [value.debugName() for value in node.outputs()]
+        if node.kind() in _NORMALIZING:
+            operations.append(Operation("normalizer", takes, gives))
+        else:
+            inputs = list(node.inputs())
+            biased = len(inputs) > _BIAS and inputs[_BIAS].type().kind() != "NoneType"
+            name = node.kind().rpartition("::")[2]
+            operations.append(operation(name, takes, gives, biased=biased))
+    return operations
 
 
 def _constant(node: _Node, place: int) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.batch import no_output
-from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
+from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.engines.observe import eval_mode, own_part
 from adabn_cli.engines.one_pass import train_mode
 from adabn_cli.engines.waiting import PlannedBatches, Waiting
@@ -31,7 +31,12 @@ from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.believing import PICTURES_TWICE, believe_adapted, require_sound
 from adabn_cli.workflows.broken_outputs import not_finite_notes
 from adabn_cli.workflows.collected import Collected
-from adabn_cli.workflows.outcome import Stages, require_adaptable, require_signal
+from adabn_cli.workflows.outcome import (
+    Stages,
+    left_out_warning,
+    require_adaptable,
+    require_signal,
+)
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
     borrowed_note,
@@ -91,7 +96,8 @@ def collect(
             hint="Use adabn adapt, on a part of the pictures with --max-images if they are many.",
         )
     belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
-    found, scores = _measured(request, opened, preprocessing, pictures, stages)
+    installer = Installer(opened.model, request.adaptation, pictures.images)
+    found, scores = _measured(request, installer, preprocessing, pictures, stages)
     content, scored = found.as_bytes(), scores_part(scores, pictures.labels_N)
     write_whole(out, content)
     return CollectRecord(
@@ -105,7 +111,7 @@ def collect(
         scores=scored,
         warnings=(
             *(*opened.notes, *belief.warnings, *borrowed_note(preprocessing)),
-            *(*pictures.notes, *not_finite_notes(scored)),
+            *(*pictures.notes, *not_finite_notes(scored), *left_out_warning(installer)),
         ),
     )
 
@@ -117,13 +123,12 @@ def default_file(shard: Shard) -> Path:
 
 def _measured(
     request: CollectRequest,
-    opened: OpenedModel,
+    installer: Installer,
     preprocessing: Preprocessing,
     pictures: ScoredPictures,
     stages: Stages,
 ) -> tuple[Collected, Scores]:
-    model, target = opened.model, pictures.target
-    installer = Installer(model, request.adaptation, pictures.images)
+    model, target = installer.model, pictures.target
     batches = target.batches()
     batches = PlannedBatches(batches, Waiting(len(batches)), first=target.first_batch)
     scores, source = Scores(), eval_mode(installer.measure)

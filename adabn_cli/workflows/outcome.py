@@ -168,18 +168,18 @@ def require_adaptable(model: Model, *, with_profile: bool, path: Path | None = N
     )
 
 
-def left_out_warning(installer: Installer) -> str | None:
+def left_out_warning(installer: Installer) -> tuple[str, ...]:
     """That layers which a normalizer is folded into, beside others, stay as they are; and the cure.
 
-    None where there is none, and where --layers asks for it.
+    Nothing if there is none, or --layers leaves them out.
     """
     sites = installer.model.sites
     asked = select_sites(sites, installer.adaptation.layers)
     left = [x.name for x in sites if x.name in asked - installer.selected and x.kind in MATCHED]
     if not left or installer.profile is not None:
-        return None
+        return ()
     return (
         f"{len(left)} of {len(sites)} sites are left as they are: BatchNorm is folded into them, "
-        f"or may be ({first_few(left, 3)}). Give the checkpoint that was exported "
-        "(--reference FILE) or source pictures (--source DIR, --profile FILE)."
+        f"or may be ({first_few(left, 3)}). `adabn adapt` takes the checkpoint that was "
+        "exported (--reference FILE) or source pictures (--source DIR, --profile FILE).",
     )

@@ -47,7 +47,7 @@ from adabn_cli.workflows.believing import (
     require_sound,
 )
 from adabn_cli.workflows.drift import Regime
-from adabn_cli.workflows.outcome import require_adaptable, require_signal
+from adabn_cli.workflows.outcome import left_out_warning, require_adaptable, require_signal
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.preprocessing import (
     PreprocessingOptions,
@@ -125,7 +125,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     except OSError as error:
         raise cannot_be_written(request.out, error) from error
     watching = _Watching(request, clock, tell, installer, preprocessing)
-    watching.tell_start(opened, notes)
+    watching.tell_start(opened, (*notes, *left_out_warning(installer)))
     try:
         reason = watching.until_stopped()
     except AdabnError as error:

@@ -381,6 +381,29 @@ def test_a_layer_used_twice_is_named_in_every_format(
     assert [site.uses for site in record.sites] == [2]
 
 
+@pytest.mark.parametrize("kind", ["scripted", "traced", "exported"])
+@pytest.mark.filterwarnings("ignore")
+def test_other_graphs_say_that_batch_norm_may_be_folded_in(kind: str, tmp_path: Path) -> None:
+    """Two convolutions fused; a squeeze, which has a bias and no normalizer, is not counted."""
+    net: Any = network()
+    net[0], net[1] = fuse_conv_bn_eval(net[0], net[1]), nn.Identity()
+    net[3], net[4] = fuse_conv_bn_eval(net[3], net[4]), nn.Identity()
+    squeeze = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 5, 1), nn.ReLU()]
+    for place, layer in enumerate(squeeze, 6):
+        net.insert(place, layer)
+    given, model = torch.randn(2, 3, 8, 8), tmp_path / "model.pt2"
+    if kind == "exported":
+        torch.export.save(torch.export.export(net, (given,)), model)
+    else:
+        made = torch.jit.script(net) if kind == "scripted" else torch.jit.trace(net, given)  # type: ignore[no-untyped-call]
+        made.save(str(model.with_suffix(".pt")))
+        model = model.with_suffix(".pt")
+    opened = open_model(ModelRequest(model))
+    assert opened.notes[0] == SHAPES["both folded, as no name tells"][2]
+    assert "ONNX export with --reference or --source" in opened.notes[1]
+    assert len(opened.model.sites) == 1
+
+
 def test_a_graph_is_hashed_once_before_it_is_copied(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
