@@ -302,7 +302,8 @@ def test_a_reference_is_refused_where_it_says_nothing(
     ):
         given = [] if reference is None else ["--reference", str(reference)]
         sizes = ["--img-size", str(SIZE), "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
-        arguments = [str(model), *target, *given, *more, *sizes, "--max-images", "4"]
+        some = ["--max-images", "4", "--labels", "none"]
+        arguments = [str(model), *target, *given, *more, *sizes, *some]
         assert run(["adapt", *arguments, "--json"]) == code, told
         error = json.loads(capsys.readouterr().out)["error"]
         assert told in " ".join(map(str, error.values())), error
