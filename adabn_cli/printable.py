@@ -32,6 +32,11 @@ def first_few(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(shown[:most]) + more
 
 
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """ "1 picture", "1,797 pictures"."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def counted(by_suffix: Mapping[str, int]) -> str:
     """ "118 .heic, 2 .mov, 1 without suffix": most frequent first."""
     ordered = sorted(by_suffix.items(), key=lambda item: (-item[1], item[0]))

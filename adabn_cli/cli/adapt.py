@@ -11,6 +11,7 @@ from adabn_cli.cli import consoles, data_options, label_options, options, values
 from adabn_cli.cli.progress import shown_progress
 from adabn_cli.cli.run_report import show, show_plan
 from adabn_cli.errors import UsageError
+from adabn_cli.printable import count
 from adabn_cli.ranks import several, speaks
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _tell_cost(job: Job, *, quiet: bool) -> None:
 
     if not quiet:
         target = job.pictures.target
-        consoles.tell(f"Target: {job.pictures.images:,} pictures from {target.kind}.")
+        consoles.tell(f"Target: {count(job.pictures.images, 'picture')} from {target.kind}.")
         consoles.tell(resources_line(resources_of(job)))
     if job.request.resume and not is_kept(job.folder):
         consoles.tell(f"Nothing is kept of {job.folder}: it starts over.")
@@ -312,7 +313,7 @@ def _tell_cost(job: Job, *, quiet: bool) -> None:
     if forwards > 2:
         consoles.tell(
             f"--method {job.installer.adaptation.method} with this profile takes up to {forwards} "
-            f"forwards over {job.pictures.images:,} pictures."
+            f"forwards over {count(job.pictures.images, 'picture')}."
         )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from adabn_cli.cli import options
 from adabn_cli.cli.consoles import tell, write, write_json
-from adabn_cli.printable import one_line
+from adabn_cli.printable import count, one_line
 
 
 def apply(
@@ -57,7 +57,9 @@ def apply(
     elif quiet:
         write(str(applied.path))
     else:
-        done = "taken out of" if revert else f"of {applied.images:,} pictures put into"
-        told = f"{applied.path}: pack {done} {applied.sites} sites of {applied.architecture}"
+        done = "taken out of" if revert else f"of {count(applied.images, 'picture')} put into"
+        told = (
+            f"{applied.path}: pack {done} {count(applied.sites, 'site')} of {applied.architecture}"
+        )
         write(one_line(told))
     return 0

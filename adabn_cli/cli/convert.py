@@ -10,7 +10,7 @@ import typer
 from adabn_cli.cli import options
 from adabn_cli.cli.consoles import tell, write, write_json
 from adabn_cli.cli.values import size as parsed_size
-from adabn_cli.printable import one_line
+from adabn_cli.printable import count, one_line
 
 
 def convert(
@@ -68,6 +68,7 @@ def convert(
         compared = "its entries are equal to the bit; outputs were not compared"
     else:
         compared = f"outputs differ by {done.difference:.1g} of the largest"
-    told = f"{done.path}: {done.format} of {done.architecture}, {done.sites} sites; {compared}"
+    sites = count(done.sites, "site")
+    told = f"{done.path}: {done.format} of {done.architecture}, {sites}; {compared}"
     write(one_line(told))
     return 0

@@ -10,6 +10,7 @@ import typer
 from adabn_cli.cli import consoles, options
 from adabn_cli.cli.report_files import (
     STDOUT,
+    Paths,
     inputs_of,
     renderings,
     require_for_several,
@@ -151,6 +152,15 @@ def report(
             help="A section for the model's card, in Markdown.",
         ),
     ] = None,
+    paths: Annotated[
+        Paths,
+        typer.Option(
+            "--paths",
+            rich_help_panel=_FILES,
+            help="How files of these renderings name model, target and run: relative to the run's "
+            "folder, the same on every machine, or absolute.",
+        ),
+    ] = "relative",
     thumbnails: Annotated[
         bool,
         typer.Option(
@@ -219,7 +229,7 @@ def report(
     records = [read_record(run) for run in runs]
     require_writable(files, inputs_of(runs, records, baseline, thumbnails=thumbnails), force=force)
     records = [judged(record, gates) for record in records]
-    write_renderings(renderings(records, files, thumbnails=thumbnails), files)
+    write_renderings(renderings(records, files, thumbnails=thumbnails, paths=paths), files)
     if STDOUT not in files.values():
         show_runs(records, json=json_, quiet=quiet, sites="all" if sites else "few")
     found = [gate for record in records for gate in record.gates]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from adabn_cli.cli import consoles
 from adabn_cli.errors import UsageError
@@ -35,6 +35,8 @@ _MARKS = {
 }
 _FIRST_BYTES = 1000
 STDOUT = "-"
+#: How renderings name files: relative to the run, the same on every machine, or as they were.
+Paths = Literal["relative", "absolute"]
 _SIDE_BY_SIDE = "--md"
 
 
@@ -115,9 +117,16 @@ def require_for_several(files: Collection[str], *, sites: bool) -> None:
 
 
 def renderings(
-    records: Sequence[Record], files: Collection[str], *, thumbnails: bool = False
+    records: Sequence[Record],
+    files: Collection[str],
+    *,
+    thumbnails: bool = False,
+    paths: Paths = "relative",
 ) -> dict[str, str]:
     """The text of every rendering, by option: of one run, or of several side by side."""
+    from adabn_cli.renderers.portable_paths import portable
+
+    on_disk, records = records, [portable(x) if paths == "relative" else x for x in records]
     if len(records) > 1:
         from adabn_cli.renderers.comparison import render_markdown
         from adabn_cli.workflows.comparison import apart
@@ -129,14 +138,14 @@ def renderings(
         for option in files
         if not (thumbnails and option == "--html")
     }
-    return texts | ({"--html": _page_with_thumbnails(record)} if thumbnails else {})
+    return texts | ({"--html": _page_with_thumbnails(record, on_disk[0])} if thumbnails else {})
 
 
-def _page_with_thumbnails(record: Record) -> str:
+def _page_with_thumbnails(record: Record, on_disk: Record) -> str:
     from adabn_cli.renderers.html import render
     from adabn_cli.workflows.thumbnails import thumbnails
 
-    return render(record, thumbnails(record))
+    return render(record, thumbnails(on_disk))
 
 
 def write_renderings(texts: Mapping[str, str], files: Mapping[str, str]) -> None:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from adabn_cli.printable import count
+
+__all__ = [
+    "count",
+    "number",
+    "p_value",
+    "percent",
+    "percent_interval",
+    "points",
+    "points_interval",
+]
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A fraction as "73.2%"; "–" where there is none."""
@@ -38,8 +50,3 @@ def p_value(p: float | None) -> str:
     if p is None:
         return "–"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def count(n: int, noun: str, plural: str | None = None) -> str:
-    """ "1 picture", "1,797 pictures"."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -284,7 +284,7 @@ def _search_told(part: SampleSizePart) -> str:
     *earlier, last = part.rounds
     more, error = part.enough - last.images, f"{number(last.error)} standard deviations"
     told = f"the worst site, {part.site}, is at {error}"
-    tolerance, pictures = number(part.tolerance), f"{last.images:,} pictures"
+    tolerance, pictures = number(part.tolerance), count(last.images, "picture")
     before = ", ".join(f"{number(one.error)} with {one.images:,}" for one in earlier)
     rounds = f"; before, {before}" if earlier else ""
     if more <= 0:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from adabn_cli.errors import TargetError
-from adabn_cli.printable import one_line
+from adabn_cli.printable import count, one_line
 from adabn_cli.ranks import Ranks
 from adabn_cli.targets.decoding import Decoded, Unreadable
 from adabn_cli.targets.listing import SkippedPicture
@@ -86,7 +86,7 @@ class Intake:
         more = f"; and {bad - 3} more" if bad > 3 else ""
         if not self.pictures:
             raise TargetError(
-                f"None of {total} pictures can be read ({first}{more}).",
+                f"None of {count(total, 'picture')} can be read ({first}{more}).",
                 where=where,
                 hint=f"{self._larger}Give intact pictures; paths in a list are relative to it.",
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from adabn_cli.printable import count
 from adabn_cli.targets.class_folders import find_class_folders
 from adabn_cli.targets.class_names import Classes, Order
 from adabn_cli.targets.folder_labels import Assignment, KnownBy, Wording, assign
@@ -92,7 +93,7 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
     assigned = assign(folders.names, classes, str(request.root))
     beside = folders.of_pictures.count(None)
     if assigned.source is not None and beside:
-        notes += (f"{beside} pictures lie beside the class folders and have no label",)
+        notes += (f"{count(beside, 'picture')} beside the class folders: no label",)
     return _assigned(folders.of_pictures, assigned, notes)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adabn_cli.errors import CannotTellError
-from adabn_cli.printable import valid_text
+from adabn_cli.printable import count, valid_text
 from adabn_cli.record import (
     BaselineChangePart,
     BaselinePart,
@@ -167,7 +167,9 @@ def _compared(record: Record) -> dict[str, object]:
         "weights": record.model.weights,
         **{_NAMES.get(name, name.replace("_", " ")): value for name, value in settings.items()},
         "source profile": (
-            f"of {profile.images:,} pictures ({profile.labeled:,} labelled)" if profile else None
+            f"of {count(profile.images, 'picture')} ({profile.labeled:,} labelled)"
+            if profile
+            else None
         ),
         "labels": target.labels,
         "subsample": target.subsample and f"{target.images:,} of {target.subsample['of']:,}",

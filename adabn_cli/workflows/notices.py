@@ -131,13 +131,16 @@ def _most_frequent(histogram: Sequence[int]) -> tuple[int, float]:
 def _few_pictures(seen: Seen) -> str | None:
     if seen.images >= FEW_PICTURES:
         return None
-    count = "1 picture is" if seen.images == 1 else f"{seen.images} pictures are"
     size, known = seen.sample_size, ""
+    if size is not None and _CLASS_IMAGES <= seen.images >= size.enough:
+        return None  # Maps tell thousands of positions in each: few pictures can be enough.
+    wanted = FEW_PICTURES if size is None else max(size.enough, seen.images + 1)
+    count = "1 picture is" if seen.images == 1 else f"{seen.images} pictures are"
     if size is not None and seen.images in size.images:
         error = size.errors[size.images.index(seen.images)]
         known = f": at {one_line(size.site)} a mean is uncertain by {error:.2g} standard deviations"
     return (
-        f"{count} few to take statistics from{known}. Give {FEW_PICTURES} or more, or keep to "
+        f"{count} few to take statistics from{known}. Give {wanted:,} or more, or keep to "
         "the source where they say too little, with --prior auto or a source profile."
     )
 

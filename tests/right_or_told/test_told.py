@@ -250,3 +250,57 @@ def test_a_close_verdict_has_a_setting_of_its_own(command, tmp_path, verdict, co
     assert ("--allow-close-verdict lets pass" in flat(allowed.out)) is (code == 0)
     (tmp_path / "adabn.toml").write_text("[gates]\nallow-close-verdict = true\n")
     assert command(*gate).code == code
+
+
+def test_files_of_a_report_name_no_place_on_this_machine(command, model, odd, tmp_path):
+    """The same work in two folders gives the same text, but for what differs in time."""
+    command("adapt", model, "-t", odd, "-o", tmp_path / "run", *_INPUT, "--max-bad", 1)
+    kinds = ("md", "junit", "html", "model-card", "openmetrics")
+    for paths, told in (("relative", False), ("absolute", True)):
+        files = [f"--{kind}={paths}.{kind}" for kind in kinds]
+        assert command("report", tmp_path / "run", *files, "--paths", paths).code == 0
+        texts = {kind: Path(f"{paths}.{kind}").read_text(encoding="utf-8") for kind in kinds}
+        named = {kind for kind in kinds if str(tmp_path) in texts[kind]}
+        assert (named >= {"md", "junit", "html", "model-card"}) if told else not named
+        assert ("../net.pt" in texts["md"]) is not told
+
+
+def test_paths_of_a_run_whose_folder_is_not_known_in_full_leave_their_names():
+    from adabn_cli.record import Record
+    from adabn_cli.renderers.portable_paths import portable
+
+    text = (Path(__file__).parents[1] / "records" / "schema_1.json").read_text(encoding="utf-8")
+    record = Record.model_validate_json(text)
+    absolute = record.model_copy(
+        update={
+            "model": record.model.model_copy(update={"path": "/a/b/net.pt"}),
+            "target": record.target.model_copy(update={"path": "/a/b"}),
+            "warnings": ("/a/b/net.pt and /a/b and /a/bc are three.",),
+        }
+    )
+    shown = portable(absolute)
+    assert (shown.model.path, shown.target.path) == ("…/net.pt", "…/b")
+    assert shown.warnings == ("…/net.pt and …/b and /a/bc are three.",)
+    assert portable(record) == record
+
+
+@pytest.mark.parametrize(
+    ("images", "enough", "told"),
+    [
+        pytest.param(31, 12, None, id="maps-of-31-pictures-are-enough"),
+        pytest.param(31, 400, "Give 400 or more", id="it-takes-more"),
+        pytest.param(2, 2, "Give 3 or more", id="two-pictures-tell-nothing-of-their-spread"),
+        pytest.param(31, None, "Give 32 or more", id="not-known"),
+        pytest.param(32, 400, None, id="not-few"),
+    ],
+)
+def test_few_pictures_and_enough_pictures_are_one_rule(images, enough, told):
+    from adabn_cli.record import SampleSizePart, ScoresPart
+    from adabn_cli.workflows.notices import Seen, notice_parts
+
+    size = enough and SampleSizePart(
+        site="1", tolerance=0.1, images=(images,), errors=(0.1,), enough=enough
+    )
+    found = notice_parts(Seen(images, ScoresPart(), ScoresPart(), None, None, size, None))
+    assert [part.kind for part in found] == (["few pictures"] if told else [])
+    assert told is None or told in found[0].sentence

@@ -111,7 +111,7 @@ def test_pictures_without_folders_are_unlabeled_and_nothing_is_remarked(tmp_path
 def test_pictures_beside_the_folders_have_no_label(tmp_path):
     read = labels(tmp_path, make(tmp_path, "a/x.png", "b/x.png", "stray.png"), ["a", "b"])
     assert list(read.indices_N) == [0, 1, -1]
-    assert "1 pictures lie beside the class folders and have no label." in read.notes
+    assert "1 picture beside the class folders: no label." in read.notes
 
 
 def test_folders_within_a_class_folder_belong_to_it(tmp_path):
