@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import torch
@@ -33,6 +28,7 @@ from adabn_cli.checkpoints.model_libraries import (
     installed_library,
     shapes_of,
 )
+from adabn_cli.checkpoints.named_code import NamedCode
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Preprocessing
 
@@ -56,23 +52,54 @@ class Architecture:
 
 
 def parse_arch_args(text: str) -> dict[str, object]:
-    """The arguments in "key=value,key=[1, 2],name=abc": Python literals, otherwise text.
+    """The arguments in "key=value,key=[1, 2],name=abc" or in a JSON object.
 
-    Raises UsageError for a part that is no key=value, and for a key given twice.
+    Values are Python literals or JSON, otherwise text. Raises UsageError for a part that is no
+    key=value, for a key given twice, and for a list or object that is of neither form.
     """
+    if text.strip().startswith("{"):
+        pairs = _json_pairs(text)
+    else:
+        pairs = [_key_and_value(part, text) for part in _split_at_commas(text)]
     arguments: dict[str, object] = {}
-    for part in _split_at_commas(text):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key.isidentifier():
-            raise UsageError(
-                f'"{part.strip()}" is not of the form key=value.',
-                where=f"--arch-args {text}",
-                hint="Write --arch-args num_classes=10,width=2.",
-            )
+    for key, value in pairs:
+        if not key.isidentifier():
+            raise _no_arch_args(f'"{key}" is not the name of an argument.', text)
         if key in arguments:
-            raise UsageError(f'"{key}" is given twice.', where=f"--arch-args {text}")
-        arguments[key] = _literal(value)
+            raise _no_arch_args(f'"{key}" is given twice.', text)
+        arguments[key] = value
     return arguments
+
+
+def _no_arch_args(what: str, text: str) -> UsageError:
+    return UsageError(
+        what,
+        where=f"--arch-args {text}",
+        hint="Write --arch-args num_classes=10,depths=[2,2], or a JSON object in quotes.",
+    )
+
+
+def _json_pairs(text: str) -> list[tuple[str, object]]:
+    try:
+        values = json.loads(text)
+        pairs = json.loads(text, object_pairs_hook=list)  # Shows what is there twice, too.
+    except ValueError as error:
+        raise _no_arch_args(f"This is no JSON object: {error}.", text) from error
+    return [(key, values[key]) for key, _ in pairs]
+
+
+def _key_and_value(part: str, text: str) -> tuple[str, object]:
+    key, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals:
+        raise _no_arch_args(f'"{part.strip()}" is not of the form key=value.', text)
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return key, read(value)
+        except (ValueError, SyntaxError):
+            continue
+    if value.startswith(("[", "{", "(")):
+        raise _no_arch_args(f'"{value}" is neither a Python literal nor JSON.', text)
+    return key, value
 
 
 def _split_at_commas(text: str) -> list[str]:
@@ -92,13 +119,6 @@ def _split_at_commas(text: str) -> list[str]:
     return parts if text.strip() else []
 
 
-def _literal(value: str) -> object:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-
-
 def build_architecture(
     spec: str, arch_args: Mapping[str, object], entries: Mapping[str, Tensor]
 ) -> Architecture:
@@ -108,14 +128,15 @@ def build_architecture(
     entries unless `arch_args` give them; other builders get `arch_args` alone. Raises UsageError
     for a name, file or callable that is not there, and for arguments that its builder refuses.
     """
-    where, callee = _split_spec(spec)
-    if where in LIBRARIES:
-        return build_named(where, callee, arch_args, shapes_of(entries))
-    builder = _callable_in(_imported(where, spec), callee, spec)
+    code = named_code(spec)
+    if code is None:
+        package, _, name = spec.partition(":")
+        return build_named(package, name, arch_args, shapes_of(entries))
+    builder = code.callable
     module = _built(lambda: builder(**arch_args), spec, arch_args)
     if not isinstance(module, nn.Module):
         raise UsageError(
-            f"{callee} returned a {type(module).__name__}, not a torch.nn.Module.",
+            f"{code.callee} returned a {type(module).__name__}, not a torch.nn.Module.",
             where=f"--arch {spec}",
             hint="Name a class or function that returns the network.",
         )
@@ -148,12 +169,17 @@ def _applicable(library: Library, name: str, arguments: Mapping[str, object]) ->
     return Published(preprocessing, classes)
 
 
-def _split_spec(spec: str) -> tuple[str, str]:
-    where, colon, callee = spec.partition(":")
-    if where not in LIBRARIES:  # A path may have a colon of its own.
-        where, colon, callee = spec.rpartition(":")
+def named_code(spec: str) -> NamedCode | None:
+    """The code that `--arch` names; None for an architecture of torchvision or timm.
+
+    Raises UsageError for what is of neither form. Imports nothing yet.
+    """
+    package, colon, name = spec.partition(":")
+    if colon and name and package in LIBRARIES:
+        return None
+    where, colon, callee = spec.rpartition(":")  # A path may have a colon of its own.
     if colon and where and callee:
-        return where, callee
+        return NamedCode(where, callee)
     raise _unknown(spec, spec)
 
 
@@ -182,61 +208,6 @@ def _built(build: Callable[[], _T], spec: str, arguments: Mapping[str, object]) 
             where=f"--arch {spec}" + (f" --arch-args {given}" if given else ""),
             hint="Give the arguments of its builder with --arch-args key=value,key=value.",
         ) from error
-
-
-def _imported(where: str, spec: str) -> ModuleType:
-    try:
-        return _module_of_file(Path(where)) if where.endswith(".py") else _module_of_package(where)
-    except Exception as error:  # The user's own code runs here.
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{where} cannot be imported: {type(error).__name__}: {reason}.",
-            where=f"--arch {spec}",
-            hint=f"Write --arch as {_FORMS}.",
-        ) from error
-
-
-def _module_of_package(name: str) -> ModuleType:
-    with _import_path(Path.cwd(), first=False):
-        return importlib.import_module(name)
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError("there is no such file")
-    name = f"_adabn_arch_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Dataclasses look their module up while they are made.
-    with _import_path(path.resolve().parent, first=True):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _import_path(folder: Path, *, first: bool) -> Iterator[None]:
-    """Lets imports find their neighbours in `folder`."""
-    before = list(sys.path)
-    sys.path.insert(0 if first else len(sys.path), str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _callable_in(module: ModuleType, name: str, spec: str) -> Callable[..., object]:
-    found = getattr(module, name, None)
-    if callable(found):
-        return found  # type: ignore[no-any-return]
-    names = [key for key, value in vars(module).items() if callable(value)]
-    near = difflib.get_close_matches(name, names, _SHOWN)
-    raise UsageError(
-        f'There is no callable "{name}" in {module.__name__.removeprefix("_adabn_arch_")}.',
-        where=f"--arch {spec}",
-        hint=f"Did you mean {', '.join(near)}?" if near else "Name a class or function in it.",
-    )
 
 
 @dataclass(frozen=True)

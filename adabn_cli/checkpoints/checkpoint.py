@@ -25,6 +25,7 @@ from adabn_cli.checkpoints.byte_patch import (
 from adabn_cli.checkpoints.exported_program import ExportedFile
 from adabn_cli.checkpoints.metadata import Metadata, read_metadata
 from adabn_cli.checkpoints.model_folder import ModelFolder, copied, read_folder, weights_in
+from adabn_cli.checkpoints.named_code import NamedCode
 from adabn_cli.checkpoints.onnx_file import OnnxFile
 from adabn_cli.checkpoints.safetensors_file import SafetensorsFile
 from adabn_cli.checkpoints.sniff import sniff
@@ -60,6 +61,7 @@ class Checkpoint:
     stripped: tuple[str, ...] = ()
     names: Mapping[str, str] | None = field(repr=False, default=None)
     trains: bool = False
+    code: NamedCode | None = field(repr=False, default=None)
     folder: ModelFolder | None = field(repr=False, default=None)
     inside: Checkpoint | None = field(repr=False, default=None)
 
@@ -128,6 +130,13 @@ class Checkpoint:
         return self._tensors()[key].dtype if place is None else place.dtype
 
     def _save_anew(self, path: Path, stored: Mapping[str, Tensor]) -> None:
+        if self.module is not None and self.code is not None:
+            raise ModelError(
+                "A whole network of a script's class is written by replacing its bytes, and those "
+                "of this file are compressed.",
+                where=str(self.path),
+                hint='Give its state dict: torch.save(model.state_dict(), "model.pth").',
+            )
         fresh = open_checkpoint(self.path, trust_pickle=self.trusted_pickle, weights=self.weights)
         if fresh.sha256 != self.sha256:
             raise ModelError(
@@ -156,13 +165,20 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: Path, *, trust_pickle: bool = False, weights: str | None = None
+    path: Path,
+    *,
+    trust_pickle: bool = False,
+    weights: str | None = None,
+    code: NamedCode | None = None,
 ) -> Checkpoint:
     """The checkpoint in a file, or in a folder that a library of models wrote.
 
     `weights` ("ema", "model" or a key) chooses among several state dicts in one file; without it
-    a moving average is taken before the weights as trained. Raises ModelError for a file that is
-    none or damaged, UnsafeError where loading it could run code, UsageError for a wrong choice.
+    a moving average is taken before the weights as trained. `code` has the classes of a trusted
+    pickle that are not where it names them, as those of a script's `__main__`.
+
+    Raises ModelError for a file that is none or damaged, UnsafeError where loading it could run
+    code, UsageError for a wrong choice.
     """
     path = Path(path)
     kind = sniff(path)
@@ -181,7 +197,7 @@ def open_checkpoint(
         file = module.read(path, trust_pickle=trust_pickle)
         graph = _from_graph(kind, sha256, file, weights)
         return _told_to_train(replace(graph, trusted_pickle=trust_pickle, trains=file.trains))
-    unpickled = unpickle(path, module.lay_out(path), trust_pickle=trust_pickle)
+    unpickled = unpickle(path, module.lay_out(path), trust_pickle=trust_pickle, code=code)
     found = find_weights(unpickled.root, weights, str(path))
     beside = unpickled.root if isinstance(unpickled.root, Mapping) else {}
     # A whole module may know more: timm's keeps its pretrained_cfg.
@@ -198,6 +214,7 @@ def open_checkpoint(
         weights=found.key,
         root=unpickled.root,
         stripped=found.stripped,
+        code=code,
         places={key: unpickled.place(tensor) for key, tensor in tensors.items()},
         trains=found.module is not None and trains(found.module),
     )

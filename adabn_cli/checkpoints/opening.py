@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from adabn_cli.checkpoints.architectures import (
     Architecture,
     build_architecture,
     load_entries,
+    named_code,
 )
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adabn_cli.checkpoints.eager import EagerModel
@@ -24,6 +26,7 @@ from adabn_cli.checkpoints.graph_model import GraphModel
 from adabn_cli.checkpoints.key_views import KeyView, key_views
 from adabn_cli.checkpoints.model_folder import ModelFolder
 from adabn_cli.checkpoints.model_libraries import LIBRARIES, shapes_of
+from adabn_cli.checkpoints.named_code import NamedCode
 from adabn_cli.checkpoints.onnx_model import OnnxModel
 from adabn_cli.checkpoints.onnx_sessions import best_device
 from adabn_cli.errors import ModelError, UsageError
@@ -57,6 +60,11 @@ class ModelRequest:
         named = code if code.endswith(".py") else f"{code.replace('.', '/')}.py"
         files = (self.path, self.reference, Path(named) if code else None)
         return tuple(file for file in files if file is not None)
+
+    @cached_property
+    def code(self) -> NamedCode | None:
+        """The code that `arch` names; None where it names none, or a library's network."""
+        return None if self.arch is None else named_code(self.arch)
 
 
 _APPROXIMATE = (
@@ -104,6 +112,7 @@ def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> O
         trust_pickle=request.trust_pickle,
         # With a reference, they are the reference's: a graph has one set.
         weights=request.weights if request.reference is None else None,
+        code=request.code,
     )
     if checkpoint.format != "onnx":
         _require_for_graphs_only(request)
@@ -265,16 +274,12 @@ def _of_folder(folder: ModelFolder, checkpoint: Checkpoint, request: ModelReques
 
 def _pickled(module: nn.Module, claimed: str | None, request: ModelRequest) -> Architecture:
     """A whole module is its own architecture; a library's class says what its publisher knows."""
-    if request.arch is not None:
-        raise UsageError(
-            "The file holds a whole module, which brings its own architecture.",
-            where=f"--arch {request.arch}",
-            hint="Leave out --arch.",
-        )
     kind = type(module)
+    if request.arch is not None:
+        _require_its_class(module, request)
     plain = Architecture(
-        f"{kind.__module__}.{kind.__qualname__}",
-        "pickled whole",
+        request.arch or f"{kind.__module__}.{kind.__qualname__}",
+        "pickled whole, its class from --arch" if request.arch else "pickled whole",
         module,
         preprocessing=None,
         classes=None,
@@ -286,6 +291,20 @@ def _pickled(module: nn.Module, claimed: str | None, request: ModelRequest) -> A
     except ModelError:
         return plain  # Several fit, or the user changed it: nothing is published for this one.
     return replace(known, module=module, source=f"pickled whole; {known.source}")
+
+
+def _require_its_class(module: nn.Module, request: ModelRequest) -> None:
+    """Raises UsageError where --arch is not what the classes of a trusted pickle came from."""
+    kind, code = type(module), request.code if request.trust_pickle else None
+    if code is not None and not request.arch_args:
+        builder = None if isinstance(code.callable, type) else code.module.__name__
+        if kind.__name__ == code.callee or kind.__module__ == builder:
+            return
+    raise UsageError(
+        f"The file holds a whole module, a {kind.__qualname__}, which brings its own architecture.",
+        where=f"--arch {request.arch}",
+        hint="Leave out --arch and --arch-args, or name its class for --trust-pickle.",
+    )
 
 
 def _device(name: str) -> torch.device:

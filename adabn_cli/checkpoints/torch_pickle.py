@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.checkpoints.byte_patch import ByteSpan, TensorPlace
+from adabn_cli.checkpoints.named_code import NamedCode, imports_from
 from adabn_cli.checkpoints.pickle_audit import PickleAudit, StoredStorage
+from adabn_cli.checkpoints.pickled_classes import looking_in
 from adabn_cli.checkpoints.trust import allowed_globals, check_rebuilt
-from adabn_cli.errors import ModelError
+from adabn_cli.errors import AdabnError, ModelError
 
 _ELEMENT_BYTES = {
     "Double": 8,
@@ -92,9 +95,12 @@ def damaged(path: Path, why: str) -> ModelError:
     )
 
 
-def unpickle(path: Path, file: PickledFile, *, trust_pickle: bool) -> Unpickled:
+def unpickle(
+    path: Path, file: PickledFile, *, trust_pickle: bool, code: NamedCode | None = None
+) -> Unpickled:
     """The file's content, on the CPU; restricted unless trusted, and only after the audit.
 
+    A trusted one finds its classes where it names them, in the current folder too, or in `code`.
     Raises UnsafeError for what is not allowed, ModelError for what does not load.
     """
     allowed = [] if trust_pickle else allowed_globals(file.audits, str(path))
@@ -107,11 +113,20 @@ def unpickle(path: Path, file: PickledFile, *, trust_pickle: bool) -> Unpickled:
             kept.append(storage)
         return storage
 
-    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+    pickle_module = looking_in(code, str(path)) if trust_pickle else None
+    here = imports_from(Path.cwd()) if trust_pickle else nullcontext()
+    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed), here:
         # Of other versions' sources and pickle protocols; nothing that a reader can act on.
         warnings.simplefilter("ignore")
         try:
-            root = torch.load(path, map_location=keep, weights_only=not trust_pickle)
+            root = torch.load(
+                path,
+                map_location=keep,
+                pickle_module=pickle_module,
+                weights_only=not trust_pickle,
+            )
+        except AdabnError:
+            raise
         except Exception as error:
             # A pickle raises whatever its content makes Python raise.
             raise ModelError(

@@ -108,7 +108,7 @@ def allowed_globals(audits: Sequence[PickleAudit], where: str) -> Allowed:
             f"Loading this checkpoint could run code. It would use: {shown}.",
             where=where,
             hint="Give a state dict (torch.save(model.state_dict(), ...)) or a safetensors file, "
-            "or add --trust-pickle if you trust where this file comes from.",
+            f"or add {_cure(refused)} if you trust where this file comes from.",
         )
     allowed: Allowed = []
     for name in dict.fromkeys(name for audit in audits for name in audit.imports):
@@ -119,6 +119,13 @@ def allowed_globals(audits: Sequence[PickleAudit], where: str) -> Allowed:
         elif not _known_to_torch(name):
             allowed.append((_resolve(name), name))
     return allowed
+
+
+def _cure(refused: Iterable[str]) -> str:
+    """The options that load it: a class of a script is in that script's file alone."""
+    prefix = "__main__."
+    name = next((name.removeprefix(prefix) for name in refused if name.startswith(prefix)), None)
+    return "--trust-pickle" + (f" --arch path/to/script.py:{name}" if name else "")
 
 
 def refusals(audits: Iterable[PickleAudit]) -> dict[str, str]:

@@ -32,7 +32,7 @@ ArchArgs = Annotated[
         metavar="KEY=VALUE,…",
         envvar="ADABN_ARCH_ARGS",
         rich_help_panel=_MODEL,
-        help="Arguments for the callable that --arch names.",
+        help="Arguments for the callable that --arch names; values, or all of it, may be JSON.",
     ),
 ]
 Weights = Annotated[
@@ -70,7 +70,8 @@ TrustPickle = Annotated[
     typer.Option(
         "--trust-pickle",
         rich_help_panel=_MODEL,
-        help="Load a file that runs code. Only for files you would run as a program.",
+        help="Load a file that runs code. Only for files you would run as a program. Its classes are "
+        "looked for in the current folder too, and in the file that --arch names.",
     ),
 ]
 Device = Annotated[

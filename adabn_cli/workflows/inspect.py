@@ -40,7 +40,10 @@ def inspect(request: ModelRequest) -> Inspection:
     base = Inspection(path=str(path), format=kind, bytes=size, unsafe_imports=imports)
     try:
         checkpoint = open_checkpoint(
-            path, trust_pickle=request.trust_pickle, weights=request.weights
+            path,
+            trust_pickle=request.trust_pickle,
+            weights=request.weights,
+            code=request.code,
         )
     except UnsafeError:
         return base

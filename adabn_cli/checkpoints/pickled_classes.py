@@ -1,0 +1,57 @@
+"""Where a trusted pickle's classes are found: where it names them, or in code the user named."""
+
+from __future__ import annotations
+
+import pickle
+from types import ModuleType
+from typing import Any
+
+from adabn_cli.checkpoints.named_code import NamedCode
+from adabn_cli.errors import ModelError
+
+_SCRIPT = "__main__"
+
+
+def looking_in(code: NamedCode | None, where: str) -> ModuleType:
+    """`pickle`, as torch.load takes it, that looks in `code` for what is not there otherwise.
+
+    What a script saved names `__main__`, which is another program here: that is looked up in `code`
+    first. Loading raises ModelError for a class that is nowhere.
+    """
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str, /) -> Any:
+            if module == _SCRIPT and (found := _held(code, name)) is not None:
+                return found
+            try:
+                return super().find_class(module, name)
+            except (ImportError, AttributeError) as error:
+                if (found := _held(code, name)) is not None:
+                    return found
+                raise _not_found(module, name, error, where) from error
+
+    looking = ModuleType("pickle")
+    vars(looking).update(vars(pickle), Unpickler=Unpickler)
+    return looking
+
+
+def _held(code: NamedCode | None, name: str) -> Any:
+    """The class of that name in the user's code; None where it has none."""
+    held: Any = None if code is None else code.module
+    for part in name.split("."):
+        held = getattr(held, part, None)
+    return held
+
+
+def _not_found(module: str, name: str, error: Exception, where: str) -> ModelError:
+    script = "--arch path/to/script.py:" + name.partition(".")[0]
+    missing = (getattr(error, "name", None) or module).partition(".")[0]
+    if module == _SCRIPT:
+        cure = f"Name the script that defines it: {script}."
+    elif isinstance(error, ModuleNotFoundError):
+        cure = f"Run adabn in the folder that holds {missing}, install it, or give {script}."
+    else:
+        cure = f"Install the version of {missing} that it was saved with, or give {script}."
+    return ModelError(
+        f"The pickle needs {module}.{name}, which is not here: {error}.", where=where, hint=cure
+    )
