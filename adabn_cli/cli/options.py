@@ -70,7 +70,7 @@ TrustPickle = Annotated[
     typer.Option(
         "--trust-pickle",
         rich_help_panel=_MODEL,
-        help="Load a file that runs code. Only for files you would run as a program. Its classes are "
+        help="Load a file that runs code. Only for files you would run as a program. Classes are "
         "looked for in the current folder too, and in the file that --arch names.",
     ),
 ]
