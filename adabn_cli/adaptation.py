@@ -332,12 +332,11 @@ class Installer:
         entries = normalizer(site.kind).absorb(self.sites[site.name], state, moments)
         for key, value in entries.items():
             if not torch.isfinite(value.to(state[key].dtype)).all():
+                overflow = "Look for broken pictures or an overflow in front of this layer."
                 raise ModelError(
                     f"{key}: A statistic is not finite in {state[key].dtype}.",
                     where=self.model.architecture,
-                    hint=IN_FLOAT32
-                    if state[key].dtype == torch.float16
-                    else "Look for broken pictures or an overflow in front of this layer.",
+                    hint=IN_FLOAT32 if state[key].dtype == torch.float16 else overflow,
                 )
         self.model.load_state(entries)
 

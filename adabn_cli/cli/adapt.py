@@ -17,7 +17,7 @@ from adabn_cli.ranks import several, speaks
 if TYPE_CHECKING:
     from adabn_cli.adaptation import Method
     from adabn_cli.record import Record
-    from adabn_cli.workflows.adapt import Job, OnHarm
+    from adabn_cli.workflows.preparation import Job, OnHarm
 
 _METHOD = "Method"
 
@@ -226,10 +226,11 @@ def adapt(
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
     from adabn_cli.cli.ranks import among_ranks
-    from adabn_cli.workflows.adapt import AdaptRequest, carry_out, prepare
+    from adabn_cli.workflows.adapt import carry_out
     from adabn_cli.workflows.converged import prepare_enough, prepare_first
     from adabn_cli.workflows.memory_plan import Limits
     from adabn_cli.workflows.plan import plan_of
+    from adabn_cli.workflows.preparation import AdaptRequest, prepare
     from adabn_cli.workflows.scored_pictures import PicturesRequest
 
     if several() and resume is not None:

@@ -17,8 +17,8 @@ def demo(
 ) -> int:
     """Adapt a net trained on MNIST digits to UCI's optical digits; both come with adabn."""
     from adabn_cli.checkpoints.opening import ModelRequest
-    from adabn_cli.workflows.adapt import AdaptRequest
     from adabn_cli.workflows.adapt import adapt as adapt_model
+    from adabn_cli.workflows.preparation import AdaptRequest
 
     data = sample_data()
     model, target = data / "digits_bn.pt", data / "target"

@@ -115,8 +115,8 @@ def watch(
     """
     from adabn_cli.checkpoints.architectures import parse_arch_args
     from adabn_cli.checkpoints.opening import ModelRequest
-    from adabn_cli.workflows.watch import WatchRequest
     from adabn_cli.workflows.watch import watch as watch_folder
+    from adabn_cli.workflows.watch_request import WatchRequest
 
     request = WatchRequest(
         model=ModelRequest(

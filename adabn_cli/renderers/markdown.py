@@ -189,7 +189,6 @@ def _scores(record: Record) -> str:
 
 
 def _warnings(record: Record) -> str:
-    """A warning is told whole: its count may stand at its end."""
     warnings = warned(record)
     lines = [f"> - {prose(text)}" for text in warnings[:_LINES]]
     more = _more(len(warnings) - _LINES, "more warning")

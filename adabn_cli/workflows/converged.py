@@ -19,8 +19,8 @@ from adabn_cli.errors import UsageError
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import entries_of
 from adabn_cli.record import RoundPart
-from adabn_cli.workflows.adapt import AdaptRequest, Begun, Job, begin, with_pictures
 from adabn_cli.workflows.class_mix import explaining_aim
+from adabn_cli.workflows.preparation import AdaptRequest, Begun, Job, begin, with_pictures
 from adabn_cli.workflows.sample_size import Search
 from adabn_cli.workflows.sections import worst_error
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adabn_cli.workflows.adapt import Job
 from adabn_cli.workflows.judging import forwards_to_come
+from adabn_cli.workflows.preparation import Job
 
 
 def plan_of(job: Job) -> dict[str, object]:

@@ -18,7 +18,7 @@ from adabn_cli.errors import StoppedError, UsageError
 from adabn_cli.workflows.journal import Journal, beside
 
 if TYPE_CHECKING:
-    from adabn_cli.workflows.adapt import Job
+    from adabn_cli.workflows.preparation import Job
 
 _CTRL_C, _TERMINATED = 130, 143
 

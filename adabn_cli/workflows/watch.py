@@ -11,10 +11,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,11 +20,11 @@ from torch import Tensor
 
 from adabn_cli.adaptation import Adaptation, Installer
 from adabn_cli.batch import no_progress
-from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
+from adabn_cli.checkpoints.opening import OpenedModel, open_model
 from adabn_cli.engines.observe import observe
 from adabn_cli.engines.online import Stream
-from adabn_cli.errors import AdabnError, TargetError, UsageError
-from adabn_cli.files import cannot_be_written, may_write, require_apart, write_whole
+from adabn_cli.errors import AdabnError, TargetError
+from adabn_cli.files import cannot_be_written, require_apart, write_whole
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import summarise, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
@@ -34,10 +32,9 @@ from adabn_cli.model import Model, Preprocessing, entries_of, statistics_of
 from adabn_cli.printable import valid_text
 from adabn_cli.targets.arrivals import Arrivals
 from adabn_cli.targets.decoding import Unreadable, decode
-from adabn_cli.targets.deep_values import ValueRange
 from adabn_cli.targets.folder import PictureBatches
 from adabn_cli.targets.framing import Pixels
-from adabn_cli.targets.listing import FoundPicture, SkippedPicture, list_pictures
+from adabn_cli.targets.listing import FoundPicture, SkippedPicture
 from adabn_cli.targets.picture_size import up_to
 from adabn_cli.targets.source import opener
 from adabn_cli.workflows.believing import (
@@ -50,56 +47,17 @@ from adabn_cli.workflows.drift import Regime
 from adabn_cli.workflows.outcome import left_out_warning, require_adaptable, require_signal
 from adabn_cli.workflows.packing import empty_pack, filled
 from adabn_cli.workflows.preprocessing import (
-    PreprocessingOptions,
     borrowed_note,
     resolve_preprocessing,
 )
 from adabn_cli.workflows.probing import first_outputs
 from adabn_cli.workflows.scored_pictures import unscored
+from adabn_cli.workflows.watch_request import Clock, WatchRequest, require_usable
 
 #: What happened, by name, ready for JSON. "event" and "time" (UTC, ISO 8601) are always there.
 Event = Mapping[str, Any]
 
 _Reason = Literal["interrupted", "--max-images", "--once"]
-
-
-class Clock(Protocol):
-    """The time, and whether to go on."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether watching is to end."""
-
-    def now(self) -> datetime:
-        """The time in UTC."""
-
-    def wait(self, seconds: float) -> None:
-        """Comes back after that time, or as soon as `stopped`."""
-
-
-@dataclass(frozen=True)
-class WatchRequest:
-    """What is watched, and how; see the options of those names. Seconds for times."""
-
-    model: ModelRequest
-    folder: Path
-    out: Path
-    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
-    value_range: ValueRange | None = None
-    max_pixels: int | None = None
-    momentum: float = 0.1
-    every: int = 32
-    interval: float = 2.0
-    patience: float | None = None
-    max_images: int | None = None
-    once: bool = False
-    adapt_initial: bool = False
-    force: bool = False
-
-    @property
-    def pack(self) -> Path:
-        """The file that is written again and again."""
-        return self.out / "pack.safetensors"
 
 
 def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) -> None:
@@ -108,7 +66,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     Raises UsageError, ModelError or TargetError before the first event; after it, what goes wrong
     is told by the event "stopped" too, and the pack that was last written stays.
     """
-    _require_usable(request)
+    require_usable(request)
     adaptation = Adaptation(
         method="adabn", momentum=request.momentum, adapt_initial=request.adapt_initial
     )
@@ -132,23 +90,6 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
         watching.tell_end(error.what)
         raise
     watching.tell_end(reason)
-
-
-def _require_usable(request: WatchRequest) -> None:
-    """Raises TargetError or UsageError before the model is opened."""
-    folder = request.folder
-    if not folder.is_dir():
-        raise TargetError(
-            "This is no folder." if folder.exists() else "There is no such folder.",
-            where=str(folder),
-            hint="Give a folder to watch; `adabn adapt` takes files and lists.",
-        )
-    if request.out.exists() and not request.out.is_dir():
-        raise UsageError(
-            "The output is a file.", where=str(request.out), hint="Give a folder to -o."
-        )
-    may_write(request.pack, inputs=request.model.files, force=request.force, in_new_folder=True)
-    require_apart(request.pack, (picture.file for picture in list_pictures(folder).pictures))
 
 
 def _tried(

@@ -207,7 +207,7 @@ def test_a_pack_that_is_there_is_replaced_only_where_that_is_asked_for(watched, 
     inbox.put(32)()
     watched(nothing)
     written = (tmp_path / "out" / "pack.safetensors").read_bytes()
-    with pytest.raises(UsageError, match="There is a pack already"):
+    with pytest.raises(UsageError, match="The output file exists"):
         watched(nothing)
     assert (tmp_path / "out" / "pack.safetensors").read_bytes() == written
     assert kinds(watched(nothing, force=True)) == ["started", "adapted", "stopped"]
