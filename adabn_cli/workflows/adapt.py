@@ -82,7 +82,8 @@ def carry_out(job: Job) -> Adapted:
         pictures, doubts = job.pictures.believed()
         if held_out is not None:
             held_out, more = held_out.believed()
-            doubts = (*doubts, *more)
+            notes = (f"Of the held-out pictures: {note}" for note in held_out.picture_notes)
+            doubts = (*doubts, *more, *notes)
         job = replace(job, pictures=pictures, warnings=(*job.warnings, *doubts))
         part = held_out_part(held_out, before, after) if held_out else None
         return Adapted(_write(job, outcome, part), job.folder)

@@ -29,7 +29,7 @@ class KnownProfile:
 
     profile: Profile | None = None
     part: ProfilePart | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def find_profile(given: Path | None, source: Location | None, model: ModelRequest) -> Path | None:
@@ -82,11 +82,15 @@ def measure_source(pictures: ScoredPictures, stages: Stages) -> KnownProfile:
     """The profile of source pictures."""
     batches = pictures.target.batches()
     profile, _ = profile_of(pictures.model, batches, pictures.labels_N, stages)
-    return _known(profile, pictures.target.path, "--source")
+    known = _known(profile, pictures.target.path, "--source")
+    notes = (f"Of the source: {note}" for note in pictures.picture_notes)
+    return replace(known, warnings=(*known.warnings, *notes))
 
 
 def _known(profile: Profile, path: Location, found: str) -> KnownProfile:
-    return KnownProfile(profile, profile_part(profile, path, found), coverage_warning(profile))
+    uneven = coverage_warning(profile)
+    warnings = () if uneven is None else (uneven,)
+    return KnownProfile(profile, profile_part(profile, path, found), warnings)
 
 
 def profile_part(profile: Profile, path: Location | None, found: str) -> ProfilePart:

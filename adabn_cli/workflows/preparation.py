@@ -180,7 +180,7 @@ def with_pictures(begun: Begun) -> Job:
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, begun.preprocessing)
     belief = begun.belief.run_twice(opened.model, some[:PICTURES_TWICE])
-    told = (memory.warning, suspicion, known.warning, *left_out_warning(installer))
+    told = (memory.warning, suspicion, *known.warnings, *left_out_warning(installer))
     return Job(
         **vars(replace(begun, request=request, belief=belief)),
         pictures=pictures,

@@ -123,6 +123,20 @@ def test_other_commands_tell_the_same(command, model, odd, job):
         assert told in text
 
 
+@pytest.mark.parametrize(
+    ("option", "whose"), [("--eval", "Of the held-out pictures"), ("--source", "Of the source")]
+)
+def test_other_pictures_of_a_run_are_told_of_too(command, model, odd, tmp_path, option, whose):
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for index in range(8):
+        pixels(index).save(folder / f"{index}.png")
+    arguments = ("--target", folder, option, odd, "--max-bad", 1, "-o", "run")
+    done = command("adapt", model, *arguments, *_INPUT)
+    assert done.code == 0, done.err
+    assert f"{whose}: {_SENTENCES[0]}" in flat(done.out)
+
+
 def test_a_watched_folder_counts_them_at_the_end(command, model, odd):
     done = command("watch", model, odd, "-o", "packs", "--once", "--interval", 0.01, *_INPUT)
     (stopped,) = [

@@ -183,7 +183,7 @@ def test_a_share_is_held_to_the_picture(tmp_path):
 
 def test_no_readable_picture_is_an_error_whatever_is_allowed(tmp_path):
     (tmp_path / "x.png").touch()
-    with pytest.raises(TargetError, match="None of 1 pictures can be read"):
+    with pytest.raises(TargetError, match="None of 1 picture can be read"):
         opened(tmp_path, max_bad=1.0)
 
 
