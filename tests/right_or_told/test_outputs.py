@@ -15,7 +15,7 @@ import pytest
 from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.errors import ModelError
 from adabn_cli.files import full_suffix
-from adabn_cli.workflows import adapt as adapt_module
+from adabn_cli.workflows import preparation
 
 _RENDERINGS = ("--html", "--md", "--junit", "--openmetrics", "--model-card")
 
@@ -90,7 +90,7 @@ def test_rounds_open_the_model_once(command, sample_data, monkeypatch):
         opened.append(request.path)
         return open_model(request)
 
-    monkeypatch.setattr(adapt_module, "open_model", counted)
+    monkeypatch.setattr(preparation, "open_model", counted)
     given = ("adapt", sample_data / "digits_bn.pt", "-t", sample_data / "target", "--max-images")
     done = command(*given, 130, "--until-converged", "0.001", "-o", "run", "-q")
     assert done.code == 0, done.err
