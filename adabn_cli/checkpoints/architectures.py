@@ -95,7 +95,7 @@ def _key_and_value(part: str, text: str) -> tuple[str, object]:
     for read in (ast.literal_eval, json.loads):
         try:
             return key, read(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):  # {[1]: 2} is a TypeError.
             continue
     if value.startswith(("[", "{", "(")):
         raise _no_arch_args(f'"{value}" is neither a Python literal nor JSON.', text)
@@ -200,7 +200,8 @@ def _built(build: Callable[[], _T], spec: str, arguments: Mapping[str, object]) 
     """What the builder returns; UsageError in one line where it raises anything."""
     try:
         return build()
-    except Exception as error:  # Code that the user named, or a library's: any error is its answer.
+    except (Exception, SystemExit) as error:
+        # Code that the user named, or a library's: any error is its answer.
         given = ",".join(f"{key}={value}" for key, value in arguments.items())
         reason = " ".join(str(error).split())
         raise UsageError(

@@ -5,10 +5,12 @@ Ties the formats together: sniff, audit, load, find the weights, read the metada
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -62,6 +64,7 @@ class Checkpoint:
     names: Mapping[str, str] | None = field(repr=False, default=None)
     trains: bool = False
     code: NamedCode | None = field(repr=False, default=None)
+    pickle_module: ModuleType | None = field(repr=False, default=None)
     folder: ModelFolder | None = field(repr=False, default=None)
     inside: Checkpoint | None = field(repr=False, default=None)
 
@@ -130,14 +133,9 @@ class Checkpoint:
         return self._tensors()[key].dtype if place is None else place.dtype
 
     def _save_anew(self, path: Path, stored: Mapping[str, Tensor]) -> None:
-        if self.module is not None and self.code is not None:
-            raise ModelError(
-                "A whole network of a script's class is written by replacing its bytes, and those "
-                "of this file are compressed.",
-                where=str(self.path),
-                hint='Give its state dict: torch.save(model.state_dict(), "model.pth").',
-            )
-        fresh = open_checkpoint(self.path, trust_pickle=self.trusted_pickle, weights=self.weights)
+        fresh = open_checkpoint(
+            self.path, trust_pickle=self.trusted_pickle, weights=self.weights, code=self.code
+        )
         if fresh.sha256 != self.sha256:
             raise ModelError(
                 "The checkpoint has changed since it was opened.",
@@ -160,6 +158,7 @@ class Checkpoint:
             torch.save(
                 fresh.root,
                 temporary,
+                pickle_module=fresh.pickle_module or pickle,
                 _use_new_zipfile_serialization=self.format == "torch-zip",
             )
 
@@ -215,6 +214,7 @@ def open_checkpoint(
         root=unpickled.root,
         stripped=found.stripped,
         code=code,
+        pickle_module=unpickled.pickle_module,
         places={key: unpickled.place(tensor) for key, tensor in tensors.items()},
         trains=found.module is not None and trains(found.module),
     )

@@ -47,7 +47,7 @@ class NamedCode:
                 return _module_of_file(Path(self.where))
             with imports_from(Path.cwd()):
                 return importlib.import_module(self.where)
-        except Exception as error:  # The user's own code runs here.
+        except (Exception, SystemExit) as error:  # The user's own code runs here.
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"{self.where} cannot be imported: {type(error).__name__}: {reason}.",
@@ -71,13 +71,15 @@ class NamedCode:
         )
 
 
-def _cure(error: Exception, where: str) -> str:
+def _cure(error: BaseException, where: str) -> str:
     """What to do about an error of importing."""
     missing = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, FileNotFoundError) or (missing and missing == where.partition(".")[0]):
         return f"Write --arch as {_FORMS}; both are looked for from the current folder."
     if isinstance(error, ModuleNotFoundError) and missing:
         return f"Install {missing}, or run adabn in the folder that holds it."
+    if isinstance(error, SystemExit):
+        return 'Put what it does as a program under if __name__ == "__main__":.'
     return "Mend that code: it has to be importable by itself."
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -58,11 +59,15 @@ class PickledFile:
 
 @dataclass(frozen=True)
 class Unpickled:
-    """The loaded object and, by data pointer, where its storages lie in the file."""
+    """The loaded object and, by data pointer, where its storages lie in the file.
+
+    `pickle_module` saves it again under the names that the file has; None is Python's own.
+    """
 
     root: Any
     storages: Mapping[int, ByteSpan]
     kept: tuple[torch.UntypedStorage, ...]
+    pickle_module: ModuleType | None
 
     def place(self, tensor: Tensor) -> TensorPlace | None:
         """Where a tensor's values lie in the file; None where that cannot be told."""
@@ -137,7 +142,7 @@ def unpickle(
             ) from error
     if not trust_pickle:
         check_rebuilt(_modules(root), str(path))
-    return Unpickled(root, _in_file(file, kept), tuple(kept))
+    return Unpickled(root, _in_file(file, kept), tuple(kept), pickle_module)
 
 
 def _in_file(file: PickledFile, kept: list[torch.UntypedStorage]) -> dict[int, ByteSpan]:

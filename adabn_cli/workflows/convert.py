@@ -135,7 +135,9 @@ def _compared_entries(
         again = open_model(
             replace(ModelRequest(written), arch=request.arch, arch_args=request.arch_args)
         )
-    except InputError:  # A network of one's own: equal entries are all that can be shown.
+    except (InputError, UsageError):
+        # A network of one's own, or a class that needs arguments, which a whole pickle is opened
+        # without: equal entries are all that can be shown.
         return None
     return _compared(again, opened, images, expected)
 
