@@ -15,10 +15,11 @@ from torch import Tensor
 
 from adabn_cli.checkpoints.checkpoint import open_checkpoint
 from adabn_cli.checkpoints.graph_model import stored_sites
+from adabn_cli.checkpoints.named_code import NamedCode
 from adabn_cli.checkpoints.onnx_file import as_torch
 from adabn_cli.checkpoints.onnx_graph import FLOATS, Graph
 from adabn_cli.checkpoints.onnx_sites import lay_out
-from adabn_cli.errors import ModelError
+from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.normalizers.folded_batch_norm import Unfolded
 
 # float16 rounds by 5e-4, float32 by 6e-8; the nearest of other weights are off by about 1.
@@ -49,6 +50,7 @@ class Reference:
     files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
     normalizers: Mapping[str, StoredNormalizer]
+    trusted_pickle: bool
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,21 @@ class FoldedLayer:
     by_output: Callable[[Tensor], Tensor] | None
 
 
-def read_reference(path: Path, *, trust_pickle: bool, weights: str | None) -> Reference:
+def read_reference(
+    path: Path, *, trust_pickle: bool, weights: str | None, code: NamedCode | None = None
+) -> Reference:
     """The unfolded model in a file of any format. No architecture is needed, only its tensors.
 
+    `code` has the classes of a trusted pickle; UsageError for a file that holds no whole network.
     Raises ModelError where it stores no BatchNorm statistics, and the errors of opening it.
     """
-    checkpoint = open_checkpoint(path, trust_pickle=trust_pickle, weights=weights)
+    checkpoint = open_checkpoint(path, trust_pickle=trust_pickle, weights=weights, code=code)
+    if code is not None and checkpoint.module is None:
+        raise UsageError(
+            "Of this reference only the tensors are read.",
+            where=str(path),
+            hint="Leave out --arch.",
+        )
     if checkpoint.format == "onnx":
         graph = Graph(checkpoint.root.proto.graph)
         tensors = {x: as_torch(t) for x, t in graph.tensors.items() if t.data_type in FLOATS}
@@ -83,7 +94,9 @@ def read_reference(path: Path, *, trust_pickle: bool, weights: str | None) -> Re
             where=str(path),
             hint="Give the checkpoint that was exported, from before BatchNorm was folded in.",
         )
-    return Reference(path, checkpoint.files, tensors, normalizers)
+    return Reference(
+        path, checkpoint.files, tensors, normalizers, trusted_pickle=checkpoint.trusted_pickle
+    )
 
 
 def _of_graph(graph: Graph) -> Iterator[tuple[str, StoredNormalizer]]:

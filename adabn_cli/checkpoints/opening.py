@@ -70,6 +70,7 @@ class ModelRequest:
 _APPROXIMATE = (
     "Computed in bfloat16: statistics and scores are approximate. Leave out --bf16 for full ones."
 )
+_TRUSTED = "The reference was loaded as a trusted pickle."
 
 
 class FileModel(Model, Protocol):
@@ -141,7 +142,8 @@ def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> O
 
 def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.device) -> OpenedModel:
     """A file that holds a graph, which is its own network."""
-    if request.arch is not None or request.arch_args:
+    of_reference = request.reference is not None and request.trust_pickle and request.code
+    if request.arch_args or (request.arch is not None and not of_reference):
         raise UsageError(
             "The file holds a graph, which is its own architecture.",
             where=str(request.path),
@@ -168,7 +170,8 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
             reference=reference,
         )
         model: FileModel = graph
-        notes = (*notes, *graph.notes)
+        trusted = (_TRUSTED,) if reference is not None and reference.trusted_pickle else ()
+        notes = (*notes, *graph.notes, *trusted)
     else:
         network = checkpoint.root.network(device)
         model = GraphModel(network, metadata, checkpoint.write, request.output)
@@ -180,7 +183,10 @@ def _reference(request: ModelRequest) -> Reference | None:
     if request.reference is None:
         return None
     return read_reference(
-        request.reference, trust_pickle=request.trust_pickle, weights=request.weights
+        request.reference,
+        trust_pickle=request.trust_pickle,
+        weights=request.weights,
+        code=request.code,
     )
 
 

@@ -43,6 +43,8 @@ if __name__ == "__main__":
     torch.save(net, "zip.pth")
     torch.save({"model": net, "epoch": 3}, "inside.pth")
     torch.save(net, "legacy.pth", _use_new_zipfile_serialization=False)
+    how = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}, "dynamo": False}
+    torch.onnx.export(net.eval(), (torch.rand(1, 3, 8, 8),), "folded.onnx", **how)
 """
 READ = """
 import sys
@@ -132,3 +134,17 @@ def test_arch_args_of_no_value_are_told(here: Path, command: Callable[..., Any])
     given = ("--arch", "script.py:Net", "--arch-args", "opts={[1]: 2}")
     done = command("inspect", "zip.pth", *given)
     assert (done.code, "neither a Python literal nor JSON" in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "said"),
+    [("zip.pth", 0, "trusted pickle"), ("state.pth", 2, "Leave out --arch.")],
+    ids=["whole-network", "state-dict"],
+)
+def test_a_reference_of_a_script_is_opened_with_the_script(
+    file: str, code: int, said: str, here: Path, command: Callable[..., Any]
+) -> None:
+    torch.save({"bn.running_mean": torch.zeros(4), "bn.running_var": torch.ones(4)}, "state.pth")
+    how = ("-t", "pictures", "-o", "run", "--reference", file)
+    done = command("adapt", "folded.onnx", *how, *NET, *GIVEN)
+    assert (done.code, said in done.out + done.err) == (code, True), done.out + done.err
