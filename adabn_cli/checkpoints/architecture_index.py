@@ -24,6 +24,8 @@ Dimension = tuple[str, int]
 
 FILE_NAME = "architecture_index.json"
 _SKETCH_SIZE = 16
+# Half of one's keys in common is a third of all; a sketch of 16 tells that to within a tenth.
+_FAR = 0.75
 
 
 def without_counters(shapes: Shapes) -> dict[str, tuple[int, ...]]:
@@ -69,7 +71,7 @@ class ArchitectureIndex:
         return [] if match is None else list(match["names"])
 
     def nearest(self, shapes: Shapes) -> list[str]:
-        """All names, most alike first: by shared keys, then by number of parameters.
+        """The names that may share half of their keys, most alike first; then by parameters.
 
         Architectures of the same shapes stand together, so only the first of them is listed.
         """
@@ -78,6 +80,8 @@ class ArchitectureIndex:
         ranked: list[tuple[float, float, str]] = []
         for group in self._groups.values():
             distance = 1.0 - similarity(sketch, _unpacked(group["sketch"]))
+            if distance > _FAR:
+                continue
             for match in group["shapes"].values():
                 ratio = abs(math.log((match["parameters"] + 1) / (parameters + 1)))
                 ranked.append((distance, ratio, match["names"][0]))

@@ -26,10 +26,11 @@ from adabn_cli.checkpoints.model_libraries import (
     installed_libraries,
     shapes_of,
 )
+from adabn_cli.checkpoints.unknown_weights import not_for_pictures, renamed_by_a_tool
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.printable import first_few
 
 _NEAREST = 3
-_NO_STATISTICS = " No entry is a normalizer's statistics: there is nothing to adapt in them."
 _TOLERANCE = 1e-4
 
 
@@ -48,12 +49,7 @@ def recognise_architecture(
     confirmed = _fitting(_claims(claimed), shapes)
     fitting = confirmed or _fitting(index.names(shapes), shapes)
     if not fitting:
-        statistics = "" if any(key.endswith("running_mean") for key in entries) else _NO_STATISTICS
-        raise ModelError(
-            f"The weights fit no architecture that is known here.{statistics}",
-            where=f"Nearest: {'; '.join(_nearest(index, shapes))}",
-            hint="Name it with --arch (package.module:CALLABLE or path/to/file.py:CALLABLE).",
-        )
+        raise _unknown(index, shapes)
     likely, unlikely = _by_published_weights(list(fitting))
     first = fitting[likely[0]]
     stranger = _first_that_differs([fitting[name] for name in likely], entries)
@@ -190,14 +186,39 @@ def _same(outputs: list[Tensor], expected: list[Tensor]) -> bool:
     )
 
 
+def _unknown(index: ArchitectureIndex, shapes: Shapes) -> ModelError:
+    """What the weights are, as far as it shows, and what to do with them."""
+    what, where = "The weights fit no architecture that is known here.", _first_entries(shapes)
+    if told := renamed_by_a_tool(shapes) or not_for_pictures(shapes):
+        return ModelError(f"{what} {told[0]}", where=where, hint=told[1])
+    if not any(len(shape) > 1 for shape in shapes.values()):
+        hint = 'Save a network: torch.save(model.state_dict(), "model.pth").'
+        return ModelError(f"{what} There is nothing to adapt in them.", where=where, hint=hint)
+    nearest = "; ".join(_nearest(index, shapes))
+    where = f"Nearest: {nearest}" if nearest else where
+    named = "--arch (package.module:CALLABLE or path/to/file.py:CALLABLE)"
+    if any(key.endswith("running_mean") for key in shapes):
+        return ModelError(what, where=where, hint=f"Name it with {named}.")
+    return ModelError(
+        f"{what} No entry is a normalizer's statistics: only a source profile could adapt them.",
+        where=where,
+        hint=f"Give --profile, and name it with {named}.",
+    )
+
+
+def _first_entries(shapes: Shapes) -> str:
+    return f"entries: {first_few(list(shapes), 3)}" if shapes else "no entries"
+
+
 def _nearest(index: ArchitectureIndex, shapes: Shapes) -> list[str]:
-    """The most similar architectures, each with what differs."""
+    """The most similar architectures that have half of the entries, each with what differs."""
     lines: list[tuple[int, str]] = []
-    for name in index.nearest(shapes):
+    for name in index.nearest(shapes)[:_NEAREST]:
         built = _built(name, shapes)
-        if built is not None:
-            differences = _differences(built, shapes)
+        if built is None:
+            continue
+        network = shapes_of(built.module.state_dict())
+        if 2 * len(network.items() & shapes.items()) >= max(len(network), len(shapes)):
+            differences = Differences.between(network, shapes)
             lines.append((differences.count, f"{name} ({differences.listed(1)})"))
-        if len(lines) == _NEAREST:
-            break
     return [line for _, line in sorted(lines)]

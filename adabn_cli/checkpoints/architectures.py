@@ -29,6 +29,7 @@ from adabn_cli.checkpoints.model_libraries import (
     shapes_of,
 )
 from adabn_cli.checkpoints.named_code import NamedCode
+from adabn_cli.checkpoints.unknown_weights import renamed_by_a_tool
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Preprocessing
 
@@ -262,6 +263,8 @@ def load_entries(module: nn.Module, entries: Mapping[str, Tensor], where: str) -
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     differences = Differences.between(shapes_of(tensors), shapes_of(entries))
     if differences.count:
+        if renamed := renamed_by_a_tool(entries, tensors):
+            raise ModelError(renamed[0], where=f"{where}: {differences.listed(1)}", hint=renamed[1])
         raise ModelError(
             f"The weights do not fit the architecture: {differences.listed()}.",
             where=where,

@@ -7,8 +7,9 @@ architecture and no file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Beginnings of names that a training module gives to what is not its network.
 _BESIDE_NETWORK = (
@@ -27,6 +28,10 @@ _BESIDE_NETWORK = (
     "val_",
     "valid_",
 )
+#: timm's split BatchNorm keeps one more for each further split; only training runs them.
+_SPLIT = re.compile(r"\.aux_bn\.\d+\.")
+#: What moving averages count beside the weights.
+AVERAGE_COUNTERS = frozenset({"n_averaged", "num_updates", "decay"})
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,31 @@ class KeyView:
     @property
     def whole(self) -> bool:
         """Whether what is left out belongs to training, by its name."""
-        return all(key.lower().startswith(_BESIDE_NETWORK) for key in self.left_out)
+        return all(
+            _is_aside(key) or key.lower().startswith(_BESIDE_NETWORK) for key in self.left_out
+        )
 
 
 def key_views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyView]:
     """The views of a state dict, the plain one first.
+
+    Before those of all entries come those without what training alone reads: further BatchNorms of
+    a split one, and counters of a moving average. A network that has these itself has more keys in
+    common with the others.
+    """
+    aside = tuple(key for key in keys if _is_aside(key))
+    if aside:
+        for view in _views([key for key in keys if key not in aside], stripped):
+            yield replace(view, left_out=(*aside, *view.left_out))
+    yield from _views(keys, stripped)
+
+
+def _is_aside(key: str) -> bool:
+    return key in AVERAGE_COUNTERS or _SPLIT.search(key) is not None
+
+
+def _views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyView]:
+    """The plain view first.
 
     Then those with prefixes that were `stripped` from all keys (a network may have a single part of
     that name), and those of one part alone, the larger parts first.

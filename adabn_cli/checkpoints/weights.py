@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from adabn_cli.checkpoints.key_views import AVERAGE_COUNTERS
 from adabn_cli.errors import ModelError, UsageError
 
 #: Keys that hold the weights as trained, the first found wins.
@@ -45,8 +46,6 @@ _NOT_WEIGHTS = (
     "datamodule_hyper_parameters",
 )
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-#: What torch's AveragedModel counts beside the weights.
-_AVERAGE_COUNT = "n_averaged"
 
 #: How the keys of torch's quantized linear layers end.
 _PACKED = "._packed_params._packed_params"
@@ -114,15 +113,18 @@ def clean_keys(entries: Mapping[str, _Value]) -> tuple[dict[str, _Value], tuple[
     """
     clean, stripped = dict(entries), []
     while prefix := next((p for p in _PREFIXES if _share(clean, p)), ""):
-        clean = {key.removeprefix(prefix): value for key, value in clean.items()}
-        clean.pop(_AVERAGE_COUNT, None)
+        clean = {
+            key.removeprefix(prefix): value
+            for key, value in clean.items()
+            if key not in AVERAGE_COUNTERS
+        }
         stripped.append(prefix)
     plain = {key.replace("._orig_mod.", "."): value for key, value in clean.items()}
     return (plain if len(plain) == len(clean) else clean), tuple(stripped)
 
 
 def _share(entries: Mapping[str, object], prefix: str) -> bool:
-    names = [key for key in entries if key != _AVERAGE_COUNT]
+    names = [key for key in entries if key not in AVERAGE_COUNTERS]
     return bool(names) and all(key.startswith(prefix) and key != prefix for key in names)
 
 
