@@ -96,6 +96,23 @@ def test_a_split_batch_norm_adapts_its_main_one(
     assert all(torch.equal(written[key], split[key]) for key in aux)
 
 
+def test_a_split_batch_norm_pickled_whole_adapts_its_main_one(
+    target: Path, command: Callable[..., Any]
+) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=3)
+    net = timm.layers.convert_splitbn_model(net, 3)
+    with torch.no_grad():
+        net.train()(torch.rand(12, 3, 32, 32))
+    torch.save(net.eval(), "split.pth")
+    how = ("--trust-pickle", "--crop-pct", "1", *GIVEN)
+    done = command("adapt", "split.pth", "-t", target, "-o", "run", *how)
+    assert done.code == 0, done.err
+    written = torch.load("run/model.pth", weights_only=False).state_dict()
+    require_statistics(written, reference(net, images_of(target)))
+
+
 def averaged(net: nn.Module) -> dict[str, Tensor]:
     return torch.optim.swa_utils.AveragedModel(net).state_dict()  # type: ignore[no-any-return]
 
