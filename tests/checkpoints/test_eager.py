@@ -438,7 +438,6 @@ def test_labels_may_be_numpy_or_lists(images: Tensor) -> None:
         assert record.before.labeled == 9
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_torchscript_and_lazy_layers_are_refused_with_a_reason(images: Tensor) -> None:
     traced = torch.jit.trace(net().eval(), images)
     with pytest.raises(ModelError, match="TorchScript"):

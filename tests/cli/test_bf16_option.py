@@ -55,7 +55,6 @@ def test_forwards_alone_are_in_bfloat16_and_no_mode_is_left_behind():
     assert not torch.is_autocast_enabled("cpu")
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_a_graph_has_a_precision_of_its_own(command, tmp_path, few_pictures):
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)).eval()
     torch.jit.script(net).save(tmp_path / "net.pt")

@@ -234,7 +234,6 @@ def test_its_own_state_dict_comes_back_whole() -> None:
     }
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
 def test_scripted_and_eager_layers_agree(training: bool, affine: bool) -> None:

@@ -84,7 +84,6 @@ def test_the_gradient_is_centred_in_training() -> None:
     torch.testing.assert_close(t.grad.mean(0), torch.zeros(4), rtol=0, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.parametrize("training", [True, False])
 def test_scripted_and_eager_layers_agree(training: bool) -> None:
     module = made(MeanOnlyBatchNorm2d).train(training)

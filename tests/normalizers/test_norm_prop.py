@@ -183,7 +183,6 @@ def test_pooled_normals_have_mean_0_and_variance_1(pool: type, kernel: int) -> N
     assert abs(float(y.std()) - 1) < 0.03
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_scripted_and_exported_nets_agree() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(

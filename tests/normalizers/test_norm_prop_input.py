@@ -58,7 +58,6 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(layer, draw(4, 3).double().requires_grad_())
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_scripted_and_exported_layers_agree() -> None:
     layer, x = NormPropInput(3), draw(4, 3, 5, 5)
     layer.fit([x])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,9 +34,7 @@ def pixels(seed: int = 0) -> Image.Image:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(net()).save(str(tmp_path / "net.pt"))
+    torch.jit.script(net()).save(str(tmp_path / "net.pt"))
     return tmp_path / "net.pt"
 
 
