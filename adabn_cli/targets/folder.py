@@ -13,8 +13,8 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -175,21 +175,42 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
     Raises TargetError where there is no readable picture, or more unreadable ones than
     `request.max_bad`; UsageError where the request makes no sense.
     """
-    _check(request)
-    source = read_source(request.path, request.kind, request.stride, request.columns)
-    drawn, subsample = _draw(source.pictures, request)
-    ranks, shard = request.ranks, request.shard
-    _require_batches(len(drawn), request)
-    drawn = drawn[own_share(len(drawn), request.batch_size, shard)]
-    drawn = reading_order(drawn[own_share(len(drawn), request.batch_size, ranks)])
-    shape = (*request.preprocessing.size, request.preprocessing.channels)
-    with PixelStore(len(drawn), shape, request.keeping) as store:
-        intake = Intake(store, source.skipped if ranks.index == shard.index == 0 else ())
-        with _decoding(drawn, request) as results:
-            for done, (picture, result) in enumerate(zip(drawn, results, strict=True), start=1):
-                intake.take(picture.name, result)
-                on_progress(done, len(drawn))
-        pixels_NHWC, rows = store.pixels(), intake.sorted_rows()
+    with closing(Draws(request)) as draws:
+        return draws.target(request.max_images, on_progress)
+
+
+class Draws:
+    """Draws of one source, each larger than the one before, so that it holds all of its pictures.
+
+    No picture is decoded twice; a video or a tar file is read again from the front in every draw
+    that takes more of it. Several ranks, and a shard, take one draw: their share of a larger one is
+    another. Raises what `open_target` does.
+    """
+
+    def __init__(self, request: TargetRequest) -> None:
+        _check(request)
+        self._request = request
+        self._source = read_source(request.path, request.kind, request.stride, request.columns)
+        shape = (*request.preprocessing.size, request.preprocessing.channels)
+        self._store = PixelStore(0, shape, request.keeping)
+        first = request.ranks.index == request.shard.index == 0
+        self._intake = Intake(self._store, self._source.skipped if first else ())
+        self._read: Sequence[Picture] = ()
+
+    def close(self) -> None:
+        """Draws no more; the targets stay valid."""
+        self._store.close()
+
+    def target(self, max_images: int | None, on_progress: Progress = no_progress) -> Target:
+        """So many pictures, or all; calls `on_progress` after each that is decoded."""
+        request = replace(self._request, max_images=max_images)
+        drawn, subsample = _draw(self._source.pictures, request)
+        ranks, intake = request.ranks, self._intake
+        _require_batches(len(drawn), request)
+        drawn = drawn[own_share(len(drawn), request.batch_size, request.shard)]
+        drawn = drawn[own_share(len(drawn), request.batch_size, ranks)]
+        self._decode(drawn, request, on_progress)
+        pixels_NHWC, rows = self._store.pixels(), intake.sorted_rows()
         if rows != list(range(len(rows))):
             pixels_NHWC = InRows(pixels_NHWC, torch.tensor(rows))
         before = intake.join(ranks)
@@ -197,20 +218,33 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
         if ranks.size > 1:
             n, size = len(intake.pictures), request.batch_size
             pixels_NHWC = in_own_batches(pixels_NHWC, before, n, size, ranks)
-    return Target(
-        path=request.path,
-        pictures=tuple(intake.pictures),
-        skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
-        left_out=dict(sorted(source.other_suffixes.items())),
-        frames_left_out=intake.frames_left_out,
-        conversions=dict(sorted(intake.conversions.items())),
-        sizes=tuple(intake.sizes),
-        subsample=subsample,
-        fingerprint=intake.fingerprint,
-        request=request,
-        pixels_NHWC=pixels_NHWC,
-        source=source,
-    )
+        return Target(
+            path=request.path,
+            pictures=tuple(intake.pictures),
+            skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
+            left_out=dict(sorted(self._source.other_suffixes.items())),
+            frames_left_out=intake.frames_left_out,
+            conversions=dict(sorted(intake.conversions.items())),
+            sizes=tuple(intake.sizes),
+            subsample=subsample,
+            fingerprint=intake.fingerprint,
+            request=request,
+            pixels_NHWC=pixels_NHWC,
+            source=self._source,
+        )
+
+    def _decode(
+        self, drawn: Sequence[Picture], request: TargetRequest, on_progress: Progress
+    ) -> None:
+        """Decodes those of the pictures that no earlier draw had."""
+        known = {picture.name for picture in self._read}
+        new = reading_order(picture for picture in drawn if picture.name not in known)
+        self._read = drawn
+        self._store.make_room(len(drawn))
+        with _decoding(new, request) as results:
+            for done, (picture, result) in enumerate(zip(new, results, strict=True), start=1):
+                self._intake.take(picture.name, result)
+                on_progress(done, len(new))
 
 
 def _check(request: TargetRequest) -> None:

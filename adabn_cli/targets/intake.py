@@ -29,6 +29,7 @@ class Intake:
         self.sizes: list[tuple[int, int]] = []
         self.too_large: list[int] = []
         self._digests: list[bytes] = []
+        self._rows: list[int] = []
         self._store = store
 
     def take(self, name: str, result: Decoded | Unreadable) -> None:
@@ -39,6 +40,7 @@ class Intake:
                 self.too_large.append(result.pixels)
             return
         self._store.append(result.pixels_HWC)
+        self._rows.append(len(self._rows))
         self.pictures.append(name)
         self.conversions.update(result.conversions)
         self.frames_left_out += result.frames_left_out
@@ -50,11 +52,12 @@ class Intake:
 
     def sorted_rows(self) -> list[int]:
         """Rows of the store in the order of the names; sorts what is known of the pictures too."""
-        rows = sorted(range(len(self.pictures)), key=self.pictures.__getitem__)
-        self.pictures = [self.pictures[row] for row in rows]
-        self.sizes = [self.sizes[row] for row in rows]
-        self._digests = [self._digests[row] for row in rows]
-        return rows
+        order = sorted(range(len(self.pictures)), key=self.pictures.__getitem__)
+        self.pictures = [self.pictures[place] for place in order]
+        self.sizes = [self.sizes[place] for place in order]
+        self._digests = [self._digests[place] for place in order]
+        self._rows = [self._rows[place] for place in order]
+        return self._rows
 
     def join(self, ranks: Ranks) -> int:
         """Adds what became of the other ranks' pictures; returns how many come before these."""

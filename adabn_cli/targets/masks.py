@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +61,7 @@ def read_masks(
     chosen = [files.of(picture) for picture in pictures]
     missing, values = [], set[int]()
     shape = (*framing.size, 1)
-    with up_to(max_pixels), PixelStore(len(pictures), shape, keeping) as store:
+    with up_to(max_pixels), closing(PixelStore(len(pictures), shape, keeping)) as store:
         for picture, size, file in zip(pictures, sizes, chosen, strict=True):
             if file is None:
                 missing.append(picture)

@@ -12,7 +12,6 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Protocol, cast
 
 import numpy as np
@@ -57,31 +56,34 @@ class PixelStore:
         keeping = keeping or Keeping(MEMORY_BYTES)
         self._count = 0
         self._shape = shape
+        self._memory_bytes = keeping.memory_bytes
         self._folder = keeping.folder or Path(tempfile.gettempdir())
         self._file: BinaryIO | None = None
         self._memory_NHWC = np.empty((0, *shape), np.uint8)
-        if pictures * math.prod(shape) > keeping.memory_bytes:
+        self.make_room(pictures)
+
+    def close(self) -> None:
+        """Takes no more; the pictures that were given out stay valid."""
+        if self._file is not None:
+            # On a full disk closing fails as writing did, and would hide that error.
+            with suppress(OSError):
+                self._file.close()
+
+    def make_room(self, pictures: int) -> None:
+        """Takes at most so many from now on, those that it has included; none of these is lost."""
+        if self._file is not None:
+            return
+        kept_nHWC, self._count = self._memory_NHWC[: self._count], 0
+        if pictures * math.prod(self._shape) > self._memory_bytes:
             try:
                 file = tempfile.TemporaryFile(prefix="adabn-", dir=self._folder)  # noqa: SIM115
             except OSError as error:
                 raise self._no_space(error) from error
             self._file = cast(BinaryIO, file)
-        else:
-            self._memory_NHWC = np.empty((pictures, *shape), np.uint8)
-
-    def __enter__(self) -> PixelStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            # On a full disk closing fails as writing did, and would hide that error.
-            with suppress(OSError):
-                self._file.close()
+            pictures = 0
+        self._memory_NHWC = np.empty((pictures, *self._shape), np.uint8)
+        for pixels_HWC in kept_nHWC:
+            self.append(pixels_HWC)
 
     def append(self, pixels_HWC: Pixels) -> None:
         """Keeps one more picture. Raises TargetError where the disk is full."""
@@ -96,7 +98,7 @@ class PixelStore:
         self._count += 1
 
     def pixels(self) -> StoredPixels:
-        """All pictures so far; stays valid after the store is closed."""
+        """All pictures so far; stays valid after the store takes more, or is closed."""
         if self._file is None:
             return torch.from_numpy(self._memory_NHWC[: self._count])
         try:

@@ -1,13 +1,14 @@
 """How many pictures are enough: drawn in rounds until every mean is known within a tolerance.
 
 Knows how many to draw next; not how a run is carried out. Draws with one seed are nested, so every
-round holds the pictures of the one before.
+round holds the pictures of the one before, and decodes the others alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from math import ceil, isfinite
 
@@ -19,9 +20,11 @@ from adabn_cli.errors import UsageError
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import entries_of
 from adabn_cli.record import RoundPart
+from adabn_cli.targets.folder import Draws
 from adabn_cli.workflows.class_mix import explaining_aim
 from adabn_cli.workflows.preparation import AdaptRequest, Begun, Job, begin, with_pictures
 from adabn_cli.workflows.sample_size import Search
+from adabn_cli.workflows.scored_pictures import target_request
 from adabn_cli.workflows.sections import worst_error
 
 #: Pictures of the first round. From 64 a standard error is known to 9% (1 / sqrt(2 * 63)), enough
@@ -55,15 +58,16 @@ def prepare_enough(request: AdaptRequest, tolerance: float, tell: Tell | None = 
     since, draw, rounds = time.perf_counter(), FIRST_ROUND, list[RoundPart]()
     asked = request.pictures.max_images
     begun = begin(request, tell)
-    job = _drawn(begun, draw)
-    while (most := _most(job, asked)) > draw:
-        error = _worst_error(job)
-        if error is not None and error <= tolerance:
-            break
-        rounds.append(RoundPart(images=job.pictures.images, error=error))
-        draw = _next_draw(draw, most, error, tolerance)
-        del job  # Its pictures go before the next ones are read.
-        job = _drawn(begun, draw)
+    with closing(_draws(begun)) as draws:
+        job = _drawn(begun, draw, draws)
+        while (most := _most(job, asked)) > draw:
+            error = _worst_error(job)
+            if error is not None and error <= tolerance:
+                break
+            rounds.append(RoundPart(images=job.pictures.images, error=error))
+            draw = _next_draw(draw, most, error, tolerance)
+            del job  # Its pictures would stay in memory beside the copy that has room for more.
+            job = _drawn(begun, draw, draws)
     seconds = begun.stages.seconds
     others = sum(taken for name, taken in seconds.items() if name != "search")
     seconds["search"] = time.perf_counter() - since - others
@@ -92,12 +96,18 @@ def _check(request: AdaptRequest, tolerance: float) -> None:
         )
 
 
-def _drawn(begun: Begun, draw: int) -> Job:
+def _draws(begun: Begun) -> Draws:
+    request = begun.request
+    with begun.stages.stage("read"):
+        return Draws(target_request(request.target, begun.preprocessing, request.pictures))
+
+
+def _drawn(begun: Begun, draw: int, draws: Draws | None = None) -> Job:
     """The job of so many pictures, or of `--max-images` where these are fewer."""
     pictures = begun.request.pictures
     draw = min(draw, pictures.max_images or draw)
     request = replace(begun.request, pictures=replace(pictures, max_images=draw))
-    return with_pictures(replace(begun, request=request))
+    return with_pictures(replace(begun, request=request), draws)
 
 
 def _most(job: Job, asked: int | None) -> int:

@@ -14,6 +14,7 @@ from adabn_cli.engines import check_engine
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write_folder, require_apart
 from adabn_cli.model import Preprocessing
+from adabn_cli.targets.folder import Draws
 from adabn_cli.targets.source import Location, files_of
 from adabn_cli.workflows.asked_files import check_files
 from adabn_cli.workflows.believing import PICTURES_TWICE, Belief, believe_adapted
@@ -161,17 +162,20 @@ def require_run_apart(folder: Path, files: Iterable[Path]) -> None:
         require_apart(out, files)
 
 
-def with_pictures(begun: Begun) -> Job:
-    """The job, with the pictures that its request asks for, or as many as fit into memory."""
+def with_pictures(begun: Begun, draws: Draws | None = None) -> Job:
+    """The job, with the pictures that its request asks for, or as many as fit into memory.
+
+    Where these are fewer they are read anew; with `draws`, no other is decoded twice.
+    """
     request, opened = begun.request, begun.opened
-    pictures = _target_pictures(begun, request)
+    pictures = _target_pictures(begun, request, draws)
     memory = plan_memory(
         opened.model, pictures, request.limits, side_by_side=request.engine == "exact"
     )
     # All ranks draw the same: as many as fit at the one that has the least room.
-    draws = [draw for draw in request.pictures.ranks.gather(memory.draw) if draw is not None]
-    if draws:
-        request = replace(request, pictures=replace(request.pictures, max_images=min(draws)))
+    fit = [draw for draw in request.pictures.ranks.gather(memory.draw) if draw is not None]
+    if fit:
+        request = replace(request, pictures=replace(request.pictures, max_images=min(fit)))
         pictures = _target_pictures(begun, request)
     if request.held_out is None and request.source is None:  # Theirs are opened later, or were.
         require_used(request.pictures, pictures)
@@ -193,10 +197,13 @@ def with_pictures(begun: Begun) -> Job:
     )
 
 
-def _target_pictures(begun: Begun, request: AdaptRequest) -> ScoredPictures:
+def _target_pictures(
+    begun: Begun, request: AdaptRequest, draws: Draws | None = None
+) -> ScoredPictures:
+    model, preprocessing = begun.opened.model, begun.preprocessing
     with begun.stages.stage("read") as progress:
         pictures = open_pictures(
-            request.target, begun.opened.model, begun.preprocessing, request.pictures, progress
+            request.target, model, preprocessing, request.pictures, progress, draws
         )
     require_run_apart(begun.folder, pictures.files)
     return pictures

@@ -20,7 +20,7 @@ from adabn_cli.outputs import Boxes, Outputs
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 from adabn_cli.targets.class_names import Order
 from adabn_cli.targets.deep_values import ValueRange
-from adabn_cli.targets.folder import Target, TargetRequest, open_target
+from adabn_cli.targets.folder import Draws, Target, TargetRequest, open_target
 from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
 from adabn_cli.targets.pixel_store import Keeping
 from adabn_cli.targets.source import Location
@@ -172,40 +172,49 @@ class ScoredPictures:
         return replace(self, labels=self.labels.unlabelled()), (sentence,)
 
 
+def target_request(
+    place: Location, preprocessing: Preprocessing, request: PicturesRequest
+) -> TargetRequest:
+    """What is asked of the pictures themselves, without their labels."""
+    return TargetRequest(
+        place,
+        preprocessing,
+        batch_size=request.batch_size,
+        workers=request.workers,
+        max_images=request.max_images,
+        max_bad=request.max_bad,
+        seed=request.seed,
+        keeping=request.keeping,
+        kind=request.kind,
+        stride=request.stride,
+        value_range=request.value_range,
+        columns=request.columns,
+        max_pixels=request.max_pixels,
+        ranks=request.ranks,
+        shard=request.shard,
+    )
+
+
 def open_pictures(
     place: Location,
     model: Model,
     preprocessing: Preprocessing,
     request: PicturesRequest,
     progress: Progress,
+    draws: Draws | None = None,
 ) -> ScoredPictures:
     """The pictures of a source for this model, decoded once; labels by the model's classes.
 
+    With `draws`, which are of that source, those that an earlier one had are not decoded again.
     Raises TargetError where pictures or labels cannot be used, ModelError where the model does not
     take such pictures.
     """
     # Decoders take and free megabytes a picture: a fifth of the time went into clearing pages.
     with keeping_freed():
-        target = open_target(
-            TargetRequest(
-                place,
-                preprocessing,
-                batch_size=request.batch_size,
-                workers=request.workers,
-                max_images=request.max_images,
-                max_bad=request.max_bad,
-                seed=request.seed,
-                keeping=request.keeping,
-                kind=request.kind,
-                stride=request.stride,
-                value_range=request.value_range,
-                columns=request.columns,
-                max_pixels=request.max_pixels,
-                ranks=request.ranks,
-                shard=request.shard,
-            ),
-            progress,
-        )
+        if draws is not None:
+            target = draws.target(request.max_images, progress)
+        else:
+            target = open_target(target_request(place, preprocessing, request), progress)
     outputs = first_outputs(model, target.spread(min(2, request.batch_size)))
     task = task_of(outputs, request.task)
     if task is None and request.masks is not None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from adabn_cli.targets import folder as folder_module
 from adabn_cli.workflows import adapt as adapt_module
-from adabn_cli.workflows import journal
+from adabn_cli.workflows import converged, journal, memory_plan
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -40,6 +41,36 @@ def test_it_writes_what_max_images_writes(command, sample_model, sample_data, op
     assert found.pop("run")["seconds_by_stage"]["search"] > 0
     same.pop("run")
     assert found == same
+
+
+@pytest.mark.parametrize("kept", [1 << 30, 6400], ids=["in memory", "later on disk"])
+def test_no_picture_is_decoded_twice_over_three_rounds(
+    command, sample_model, sample_data, monkeypatch, kept
+):
+    decoded: list[str] = []
+    decode = folder_module.decode
+
+    def counted(opening, *asked):
+        stream = opening()
+        decoded.append(stream.name)
+        return decode(lambda: stream, *asked)
+
+    monkeypatch.setattr(folder_module, "decode", counted)
+    monkeypatch.setattr(memory_plan, "MEMORY_BYTES", kept)
+    monkeypatch.setattr(converged, "_MARGIN", 0.0)  # Half as many again each round: 64, 96, 144.
+    shutil.copytree(sample_data / "target", "pictures")
+    for broken in sorted(Path("pictures").rglob("*.png"))[::30]:
+        broken.write_bytes(b"not a picture")
+    given = ("adapt", sample_model, "-t", "pictures", "--max-bad", "20%", "--workers", 2)
+    assert command(*given, "--until-converged", 0.09, "-o", "run").code == 0
+    found = record("run")
+    assert len(found["sample_size"]["rounds"]) == 3
+    drawn = found["target"]["subsample"]["drawn"]
+    assert len(decoded) == len(set(decoded)) == drawn
+    assert found["target"]["skipped"]
+    assert command(*given, "--max-images", drawn, "-o", "same").code == 0
+    assert files("run") == files("same")
+    assert found["target"] == record("same")["target"]
 
 
 def test_all_pictures_are_taken_where_none_are_enough(command, sample_model, few_pictures):
