@@ -29,7 +29,7 @@ from adabn_cli.checkpoints.model_libraries import (
     shapes_of,
 )
 from adabn_cli.checkpoints.named_code import NamedCode
-from adabn_cli.checkpoints.unknown_weights import renamed_by_a_tool
+from adabn_cli.checkpoints.unknown_weights import is_simulated, renamed_by_a_tool
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Preprocessing
 
@@ -261,7 +261,12 @@ def load_entries(module: nn.Module, entries: Mapping[str, Tensor], where: str) -
     """
     state = module.state_dict()
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    differences = Differences.between(shapes_of(tensors), shapes_of(entries))
+    resized = {key for key in tensors.keys() & entries.keys() if is_simulated(key)}
+    network, given = (
+        shapes_of({key: tensor for key, tensor in held.items() if key not in resized})
+        for held in (tensors, entries)
+    )
+    differences = Differences.between(network, given)
     if differences.count:
         if renamed := renamed_by_a_tool(entries, tensors):
             raise ModelError(renamed[0], where=f"{where}: {differences.listed(1)}", hint=renamed[1])

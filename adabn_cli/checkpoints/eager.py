@@ -199,6 +199,11 @@ class EagerModel:
             if layer.training:
                 undo.callback(setattr, layer, "training", True)
                 layer.training = False
+            # An observer of quantization-aware training follows what it sees in eval mode too.
+            observes = layer._buffers.get("observer_enabled")
+            if observes is not None and observes.any():
+                undo.callback(observes.copy_, observes.clone())
+                observes.zero_()
             # A layer that was compiled in place runs as it was written: a compiled one cannot wait.
             if layer._compiled_call_impl is not None:
                 undo.callback(setattr, layer, "_compiled_call_impl", layer._compiled_call_impl)

@@ -29,9 +29,11 @@ _BESIDE_NETWORK = (
     "valid_",
 )
 #: timm's split BatchNorm keeps one more for each further split; only training runs them.
-_SPLIT = re.compile(r"\.aux_bn\.\d+\.")
+_SPLIT = re.compile(r"\.aux_bn\.\d+(\.|$)")
 #: What moving averages count beside the weights.
 AVERAGE_COUNTERS = frozenset({"n_averaged", "num_updates", "decay"})
+#: Averages that are kept among the weights under names without dots.
+_COPY = re.compile(r"(ema_|model_ema\.)\w+$")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def key_views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyVie
     """The views of a state dict, the plain one first.
 
     Before those of all entries come those without what training alone reads: further BatchNorms of
-    a split one, and counters of a moving average. A network that has these itself has more keys in
-    common with the others.
+    a split one, counters and copies of a moving average. A network that has these itself has more
+    keys in common with the others.
     """
     aside = tuple(key for key in keys if _is_aside(key))
     if aside:
@@ -67,7 +69,12 @@ def key_views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyVie
 
 
 def _is_aside(key: str) -> bool:
-    return key in AVERAGE_COUNTERS or _SPLIT.search(key) is not None
+    return key in AVERAGE_COUNTERS or is_of_further_split(key) or _COPY.match(key) is not None
+
+
+def is_of_further_split(name: str) -> bool:
+    """Whether a layer or an entry is of a split BatchNorm's further ones."""
+    return _SPLIT.search(name) is not None
 
 
 def _views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyView]:

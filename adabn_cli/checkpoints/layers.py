@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from adabn_cli.checkpoints.key_views import is_of_further_split
 from adabn_cli.checkpoints.output_layers import OutputLayer, as_output_layer
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
@@ -19,6 +20,9 @@ from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
+#: Layers of quantization-aware training that have their BatchNorm inside.
+_FUSED_IN_TRAINING = "torch.ao.nn.intrinsic.qat."
+_OF_OTHER_SPLITS = "is for the other splits of a training batch: no forward in eval mode uses it"
 _NOTHING_STORED = {
     nn.GroupNorm: "normalizes each picture by itself; it stores no statistics",
     nn.LayerNorm: "normalizes each picture by itself; it stores no statistics",
@@ -81,6 +85,9 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
     for name, layer in distinct_layers(module):
         _require_plain(name, layer)
         site = _as_site(name, layer)
+        if site is not None and is_of_further_split(name):
+            fixed.append(FixedLayer(name, type(layer).__name__, _OF_OTHER_SPLITS))
+            continue
         if site is not None:
             sites.append(site)
             layers[site.name] = layer
@@ -137,6 +144,9 @@ def _require_plain(name: str, layer: nn.Module) -> None:
     elif type(layer).__module__.startswith("torch.ao.nn.") and "quantized" in repr(type(layer)):
         problem = "It is quantized, and its statistics are folded into its weights."
         hint = "Adapt the network before it is quantized."
+    elif type(layer).__module__.startswith(_FUSED_IN_TRAINING) and hasattr(layer, "bn"):
+        problem = "It quantizes its weight by the statistics that would be replaced."
+        hint = "Give the network from before it was prepared by prepare_qat."
     elif any(
         is_lazy(x) for x in (*layer._parameters.values(), *layer._buffers.values()) if x is not None
     ):

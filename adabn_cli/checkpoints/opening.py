@@ -29,6 +29,7 @@ from adabn_cli.checkpoints.model_libraries import LIBRARIES, shapes_of
 from adabn_cli.checkpoints.named_code import NamedCode
 from adabn_cli.checkpoints.onnx_model import OnnxModel
 from adabn_cli.checkpoints.onnx_sessions import best_device
+from adabn_cli.checkpoints.parametrized_layers import parametrize_like, plain_entries
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import Model, Preprocessing
 from adabn_cli.printable import first_few
@@ -222,13 +223,17 @@ def _architecture(
     else:
         view = _known(checkpoint, views)
         built = recognise_architecture(
-            checkpoint.seen(view.names).entries, checkpoint.metadata.architecture
+            plain_entries(checkpoint.seen(view.names).entries), checkpoint.metadata.architecture
         )
     checkpoint = checkpoint.seen(view.names)
+    parametrize_like(built.module, checkpoint.entries)
     notes = load_entries(built.module, checkpoint.entries, f"{request.path} into {built.name}")
     if view.left_out:
-        notes.append(f"{len(view.left_out)} entries are no part of the network and are left as "
-                     f"they are: {first_few(view.left_out, 3)}")  # fmt: skip
+        one = len(view.left_out) == 1
+        told = "1 entry is no part of the network and is left as it is" if one else (
+            f"{len(view.left_out)} entries are no part of the network and are left as they are"
+        )  # fmt: skip
+        notes.append(f"{told}: {first_few(view.left_out, 3)}")
     return checkpoint, built, tuple(notes)
 
 
@@ -262,7 +267,8 @@ def _known(checkpoint: Checkpoint, views: Sequence[KeyView]) -> KeyView:
     """The first view that the index has an architecture for; the plain one where it has none."""
     index = ArchitectureIndex.shipped()
     for view in views:
-        if view.whole and index.names(shapes_of(checkpoint.seen(view.names).entries)):
+        entries = plain_entries(checkpoint.seen(view.names).entries)
+        if view.whole and index.names(shapes_of(entries)):
             return view
     return views[0]
 

@@ -27,6 +27,7 @@ from adabn_cli.errors import UnsafeError
 #: Packages whose nn.Module classes may be rebuilt; importing these is ours to do.
 _MODULE_PACKAGES = (
     "torch.nn.",
+    "torch.optim.swa_utils.",
     "torchvision.models.",
     "torchvision.ops.",
     "timm.",

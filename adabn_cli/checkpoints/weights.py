@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from adabn_cli.checkpoints.key_views import AVERAGE_COUNTERS
 from adabn_cli.errors import ModelError, UsageError
@@ -47,6 +48,8 @@ _NOT_WEIGHTS = (
 )
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
+#: Where torch_ema puts its average: a list, without names.
+_UNNAMED_AVERAGE = "shadow_params"
 #: How the keys of torch's quantized linear layers end.
 _PACKED = "._packed_params._packed_params"
 
@@ -77,10 +80,12 @@ def find_weights(root: Any, choice: str | None, where: str) -> Weights:
     """
     candidates = _candidates(root)
     if not candidates:
+        unnamed = isinstance(root, Mapping) and _UNNAMED_AVERAGE in root
         raise ModelError(
             "There are no weights in this checkpoint.",
             where=f"{where}: {_describe(root)}",
-            hint='Save them as torch.save(model.state_dict(), "model.pth").',
+            hint='Save them as torch.save(model.state_dict(), "model.pth")'
+            + (", after ema.copy_to(model.parameters())." if unnamed else "."),
         )
     key = _choose(candidates, choice, where)
     notes = _note_on_others(candidates, key) if choice is None else []
@@ -154,8 +159,14 @@ def _with_average_apart(key: str, state: Mapping[str, Any]) -> dict[str, Any]:
         return {key: state}
     average = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
     rest = {k: v for k, v in state.items() if not k.startswith(f"{name}.")}
+    if _has_statistics(rest) and not _has_statistics(average):
+        return {key: state}  # Of parameters alone, under other names: no model.
     found = {key: rest, f"{key}.{name}".lstrip("."): average}
     return {k: v for k, v in found.items() if _is_state_dict(v)}
+
+
+def _has_statistics(state: Mapping[str, Any]) -> bool:
+    return any(key.endswith(".running_mean") for key in state)
 
 
 def _is_weights(key: Any, value: Any) -> bool:
@@ -225,8 +236,8 @@ def _note_on_others(candidates: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside torch.nn.DataParallel, which asks for the devices it was saved on."""
-    return module.module if isinstance(module, nn.DataParallel) else module
+    """The module inside what keeps it: DataParallel asks for the devices it was saved on."""
+    return module.module if isinstance(module, nn.DataParallel | AveragedModel) else module
 
 
 def _describe(root: Any) -> str:

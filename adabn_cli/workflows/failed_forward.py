@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from adabn_cli.checkpoints.model_libraries import shapes_of
+from adabn_cli.checkpoints.unknown_weights import not_for_pictures
 from adabn_cli.errors import AdabnError, ModelError, UsageError
 from adabn_cli.model import Model
 
@@ -45,6 +47,11 @@ def cannot_run(error: Exception, model: Model, pictures: Tensor, door: Door) -> 
     )
 
 
+def instead_of_pictures(model: Model, door: Door) -> tuple[str, str] | None:
+    """What a model takes by the look of its convolutions, and what to do; None if pictures."""
+    return not_for_pictures(shapes_of(model.state()), vectors=False) if door == "options" else None
+
+
 def runs(model: Model, pictures: Tensor) -> bool:
     """Whether the model runs on such pictures."""
     try:
@@ -61,6 +68,8 @@ def _reasons(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong and what to do, the surest first; the last one is always there."""
     text, channels = str(error), pictures.shape[1]
+    if unlike := instead_of_pictures(model, door):
+        yield f". {unlike[0].rstrip('.')}", unlike[1]
     if names := _ARGUMENTS.search(text):
         asked = names["names"].splitlines()[0].replace("'", "").rstrip(".")
         hint = f"Wrap it in a module whose forward(images) gives {asked} itself, and give that one."

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from adabn_cli.checkpoints.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
+from adabn_cli.checkpoints.key_views import is_of_further_split
 from adabn_cli.checkpoints.model_folder import weights_in
 from adabn_cli.checkpoints.opening import ModelRequest, OpenedModel, open_model
 from adabn_cli.checkpoints.sniff import sniff
@@ -147,7 +148,7 @@ def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
         first, *others = stored_normalizer(kind).HOLDS.values()
         for key, tensor in entries.items():
             name = key.removesuffix(f".{first}")
-            if name == key or name in sites:
+            if name == key or name in sites or is_of_further_split(name):
                 continue
             if not others and _stored_beside(name, first, entries):
                 continue

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from adabn_cli.adaptation import Installer
-from adabn_cli.errors import UsageError
+from adabn_cli.checkpoints.model_libraries import shapes_of
+from adabn_cli.checkpoints.unknown_weights import not_for_pictures
+from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.measures.divergence import symmetric_kl_nats
 from adabn_cli.model import InputSize, Model, Preprocessing
 from adabn_cli.moments import measure
@@ -55,7 +57,7 @@ def resolve_preprocessing(model: Model, options: PreprocessingOptions) -> Prepro
     size = _fixed_size(model.input_size, options.size)
     if known is None:
         found = {"size": size, **given} if size else given
-        _require_known(found)
+        _require_known(found, model)
         source = "options; size: the graph" if size and not options.size else "options"
         known = Preprocessing(**found, source=source)  # type: ignore[arg-type]
     elif given:
@@ -101,9 +103,14 @@ _OPTIONS = {"size": "--img-size", "mean": "--mean", "std": "--std"}
 _EXAMPLES = {"size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
 
 
-def _require_known(found: Mapping[str, object]) -> None:
-    """Raises UsageError where size, mean or std is not among what was found."""
+def _require_known(found: Mapping[str, object], model: Model) -> None:
+    """Raises UsageError where size, mean or std is not among what was found.
+
+    Raises ModelError where the model takes no pictures, by the look of its convolutions.
+    """
     if missing := [name for name in _OPTIONS if name not in found]:
+        if unlike := not_for_pictures(shapes_of(model.state()), vectors=False):
+            raise ModelError(unlike[0], where=model.architecture, hint=unlike[1])
         example = " ".join(f"{_OPTIONS[name]} {_EXAMPLES[name]}" for name in missing)
         raise UsageError(
             "Nothing in the checkpoint says how pictures become its input.",

@@ -14,7 +14,7 @@ from torch import Tensor
 from adabn_cli.errors import AdabnError
 from adabn_cli.model import Conduct, Model
 from adabn_cli.outputs import Boxes, Outputs
-from adabn_cli.workflows.failed_forward import Door, cannot_run, channels_asked
+from adabn_cli.workflows.failed_forward import Door, cannot_run, channels_asked, instead_of_pictures
 
 # Of the largest output. Another order in memory is another order of additions: 1e-6 on ResNet-18,
 # 1e-3 where a GPU multiplies in TF32.
@@ -35,9 +35,11 @@ def first_outputs(model: Model, pictures: Tensor, door: Door = "options") -> Out
         as_is = None if pictures.is_contiguous() else _if_it_runs(model, pictures)
         contiguous = not (pictures.is_contiguous() or _alike(_first_of(as_is), alone))
         two = model.forward(plain) if as_is is None or contiguous else as_is
-    except (AdabnError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # The network's code may raise whatever it likes.
+        if isinstance(error, AdabnError) and instead_of_pictures(model, door) is None:
+            raise
         raise cannot_run(error, model, pictures, door) from error
     if len(pictures) == 1:  # A network that takes one at a time has an entry for it.
         two = _if_it_runs(model, torch.cat([plain, plain]))

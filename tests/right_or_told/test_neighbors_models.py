@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import adabn_cli
+
 GIVEN = ("--img-size", "8", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "--labels", "none")
 
 SCRIPT = """
@@ -74,8 +76,8 @@ def images_of(folder: Path) -> Tensor:
 
 
 def reference(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """A net's statistics on all images by plain PyTorch in float64, layer by layer."""
-    net = net.double().eval()
+    """A net's statistics on all images by plain PyTorch, layer by layer, as precise as these."""
+    net = net.to(images.dtype).eval()
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             seen: list[Tensor] = []
@@ -83,16 +85,17 @@ def reference(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
             with torch.no_grad():
                 net(images)
             hook.remove()
-            layer.running_mean = seen[0].mean((0, 2, 3))
-            layer.running_var = seen[0].var((0, 2, 3), correction=0)
-    return {key: x for key, x in net.state_dict().items() if "running_" in key}
+            for x in seen:
+                layer.running_mean = x.double().mean((0, 2, 3)).to(x.dtype)
+                layer.running_var = x.double().var((0, 2, 3), correction=0).to(x.dtype)
+    return {key: x.double() for key, x in net.state_dict().items() if "running_" in key}
 
 
-def learned(net: nn.Module) -> nn.Module:
+def learned(net: nn.Module, shape: tuple[int, ...] = (3, 8, 8)) -> nn.Module:
     """The net in eval mode, its statistics those of some noise."""
     with torch.no_grad():
         for _ in range(3):
-            net.train()(torch.rand(8, 3, 8, 8))
+            net.train()(torch.rand(8, *shape))
     return net.eval()
 
 
@@ -271,3 +274,264 @@ def test_a_file_that_cannot_be_imported_says_why(
     Path("bad.py").write_text(text)
     done = command("inspect", "net.pth", "--arch", "bad.py:Net")
     assert (done.code, hint in " ".join(done.err.split())) == (2, True), done.err
+
+
+def saved(path: str, content: object) -> str:
+    torch.save(content, path)
+    return path
+
+
+def opened_and_adapted(
+    command: Callable[..., Any], target: Path, *how: object, given: tuple[str, ...] = GIVEN
+) -> tuple[str, Any]:
+    """What adapting net.pth told, and what the file that it wrote holds."""
+    done = command("adapt", "net.pth", "-t", target, "-o", "run", *how, *given)
+    assert done.code == 0, done.err
+    written = torch.load(Path("run/model.pth"), weights_only=False)
+    return " ".join((done.out + done.err).split()), written
+
+
+def split_batch_norm(net: nn.Module) -> nn.Module:
+    layers = pytest.importorskip("timm.layers")
+    return learned(layers.convert_splitbn_model(net, 2))  # type: ignore[no-any-return]
+
+
+def test_auxiliary_batch_norm_is_no_site(script: Any) -> None:
+    net = split_batch_norm(script["Net"]())
+    record = adabn_cli.adapt(net, [torch.rand(8, 3, 8, 8)])
+    assert [site.name for site in record.sites] == ["block.bn"]
+
+
+def prefixed(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def without_dots(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {k.replace(".", ""): v for k, v in state.items() if "running" not in k}
+
+
+COUNT = torch.tensor(3)
+KEEPERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "averaged-model": lambda s: {"n_averaged": COUNT, **prefixed("module.", s)},
+    "count-at-root": lambda s: {**s, "n_averaged": COUNT},
+    "updates-and-decay": lambda s: {**s, "num_updates": COUNT, "decay": torch.tensor(0.9)},
+    "beside-a-part": lambda s: {**prefixed("model.", s), "num_updates": COUNT},
+    "copies-with-underscores": lambda s: {
+        "state_dict": {**s, **{f"ema_{k.replace('.', '_')}": v for k, v in s.items()}}
+    },
+    "parameters-without-dots": lambda s: {
+        **prefixed("model.", s), **prefixed("model_ema.", without_dots(s)),
+        "model_ema.num_updates": COUNT, "model_ema.decay": torch.tensor(0.9),
+    },
+    "list-beside": lambda s: {
+        "model": s, "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": [torch.ones(4)]}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_counters_of_moving_averages_are_looked_through(
+    keeper: str, script: Any, target: Path, command: Callable[..., Any]
+) -> None:
+    net = learned(script["Net"]())
+    saved("net.pth", KEEPERS[keeper](net.state_dict()))
+    _, written = opened_and_adapted(command, target, "--arch", "script.py:Net")
+    written = written.get("state_dict", written.get("model", written))
+    prefix = next(p for p in ("", "module.", "model.") if f"{p}block.bn.running_mean" in written)
+    require_statistics(written, prefixed(prefix, reference(net, images_of(target))))
+
+
+def test_counters_do_not_hide_a_known_architecture(command: Callable[..., Any]) -> None:
+    models = pytest.importorskip("torchvision.models")
+    state = models.shufflenet_v2_x0_5(num_classes=3).state_dict()
+    for number, content in enumerate(
+        ({**state, "n_averaged": COUNT}, {**prefixed("net.", state), "num_updates": COUNT})
+    ):
+        done = command("inspect", saved(f"{number}.pth", content))
+        assert (done.code, "torchvision:shufflenet_v2_x0_5" in done.out) == (0, True), done.out
+
+
+def test_an_average_of_a_library_network_needs_no_trust(command: Callable[..., Any]) -> None:
+    models = pytest.importorskip("torchvision.models")
+    swa_utils = torch.optim.swa_utils
+    net = swa_utils.AveragedModel(models.shufflenet_v2_x0_5(num_classes=3))
+    done = command("inspect", saved("net.pth", net))
+    assert (done.code, "torchvision:shufflenet_v2_x0_5" in done.out) == (0, True), done.err
+
+
+def test_a_list_of_averaged_parameters_says_what_to_save(command: Callable[..., Any]) -> None:
+    average = {"decay": 0.9, "num_updates": 3, "shadow_params": [torch.ones(4)]}
+    done = command("inspect", saved("net.pth", average))
+    assert (done.code, "ema.copy_to(model.parameters())" in done.err) == (3, True), done.err
+
+
+def normed(net: nn.Module, norm: Callable[..., nn.Module]) -> nn.Module:
+    for layer in [*net.modules()]:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            norm(layer)
+    return net
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "spectral": nn.utils.parametrizations.spectral_norm,
+    "spectral-old": nn.utils.spectral_norm,
+    "weight": nn.utils.parametrizations.weight_norm,
+    "weight-old": nn.utils.weight_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", NORMS)
+def test_weights_under_a_norm_go_into_the_plain_network(
+    norm: str, script: Any, target: Path, command: Callable[..., Any]
+) -> None:
+    torch.manual_seed(0)
+    net = learned(normed(script["Net"](), NORMS[norm]))
+    saved("net.pth", net.state_dict())
+    _, written = opened_and_adapted(command, target, "--arch", "script.py:Net")
+    assert list(written) == list(net.state_dict())
+    require_statistics(written, reference(net, images_of(target)))
+
+
+def test_a_known_architecture_is_recognized_under_spectral_norm(
+    command: Callable[..., Any],
+) -> None:
+    models = pytest.importorskip("torchvision.models")
+    net = normed(models.shufflenet_v2_x0_5(num_classes=3), NORMS["spectral"])
+    done = command("inspect", saved("net.pth", net.state_dict()))
+    assert (done.code, "torchvision:shufflenet_v2_x0_5" in done.out) == (0, True), done.out
+
+
+QUANTIZED = """
+import warnings
+import torch.ao.quantization as q
+from torch import nn
+
+PARTS = ["conv1", "bn1", "relu"], ["conv2", "bn2"]
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.conv2, self.bn2, self.fc = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.fc(self.bn2(self.conv2(x)).mean((2, 3)))
+
+def plain():
+    return Net()
+
+def fused():
+    return q.fuse_modules_qat(plain().train(), [*PARTS])
+
+def prepared(net=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = (net or plain()).train()
+        net.qconfig = q.get_default_qat_qconfig("fbgemm")
+        return q.prepare_qat(net)
+
+def prepared_fused():
+    return prepared(fused())
+"""
+
+
+@pytest.fixture
+def quantized() -> Any:
+    Path("quantized.py").write_text(QUANTIZED)
+    scope: dict[str, Any] = {}
+    exec(QUANTIZED, scope)
+    torch.manual_seed(0)
+    return scope
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("trained", "given", "said"),
+    [
+        ("prepared", "plain", "training (conv1.weight_fake_quant.fake_quant_enabled)"),
+        ("prepared", None, "a function that returns the network with its observers"),
+        ("prepared_fused", "plain", "a fused layer quantizes its weight by the statistics"),
+        ("prepared_fused", "prepared_fused", "quantizes its weight by the statistics"),
+        (
+            "fused",
+            "plain",
+            "The file holds a state of fused layers in training (conv1.1.running",
+        ),
+    ],
+)
+def test_the_state_of_another_network_is_named(
+    trained: str, given: str | None, said: str, quantized: Any, target: Path,
+    command: Callable[..., Any],
+) -> None:  # fmt: skip
+    saved("net.pth", learned(quantized[trained]()).state_dict())
+    how = ("--arch", f"quantized.py:{given}") if given else ()
+    done = command("adapt", "net.pth", "-t", target, *how, *GIVEN)
+    assert (done.code, said in " ".join(done.err.split())) == (3, True), done.err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("trained", ["prepared", "fused"])
+def test_the_network_as_it_was_trained_adapts(
+    trained: str, quantized: Any, target: Path, command: Callable[..., Any]
+) -> None:
+    net = learned(quantized[trained]())
+    saved("net.pth", net.state_dict())
+    _, written = opened_and_adapted(command, target, "--arch", f"quantized.py:{trained}")
+    for layer in net.modules():
+        if "observer_enabled" in dict(layer.named_buffers(recurse=False)):
+            layer.disable_observer()
+    # Simulated quantization is of float32.
+    require_statistics(written, reference(net, images_of(target).float()))
+
+
+NO_PICTURES = """
+from torch import nn
+
+def signals():
+    return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(24, 3))
+
+def volumes():
+    return nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.Flatten(), nn.Linear(32, 3))
+"""
+
+
+@pytest.mark.parametrize("given", [(), GIVEN], ids=["nothing", "options"])
+@pytest.mark.parametrize(("name", "shape"), [("signals", (2, 8)), ("volumes", (1, 4, 4, 4))])
+def test_a_named_network_of_no_pictures_says_so(
+    name: str, shape: tuple[int, ...], given: tuple[str, ...], target: Path,
+    command: Callable[..., Any],
+) -> None:  # fmt: skip
+    Path("nets.py").write_text(NO_PICTURES)
+    scope: dict[str, Any] = {}
+    exec(NO_PICTURES, scope)
+    saved("net.pth", learned(scope[name](), shape).state_dict())
+    done = command("adapt", "net.pth", "-t", target, "--arch", f"nets.py:{name}", *given)
+    assert (done.code, f"it takes {name}" in done.err) == (3, True), done.err
+    assert "adabn_cli.adapt(model" in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "nearest"),
+    [
+        ("unlike", "Name it with --arch", False),
+        ("nothing", "Give --profile, and name it with --arch", False),
+        ("like", "Name it with --arch", True),
+    ],
+)
+def test_the_nearest_architecture_is_named_where_it_is_near(
+    content: str, said: str, nearest: bool, script: Any, target: Path, command: Callable[..., Any]
+) -> None:
+    models = pytest.importorskip("torchvision.models")
+    like = models.shufflenet_v2_x0_5(num_classes=3).state_dict()
+    del like["conv5.1.bias"]
+    states = {
+        "unlike": script["Net"]().state_dict(),
+        "nothing": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 3)).state_dict(),
+        "like": like,
+    }
+    done = command("adapt", saved("net.pth", states[content]), "-t", target, *GIVEN)
+    assert (done.code, said in done.err) == (3, True), done.err
+    assert ("Nearest: torchvision:shufflenet_v2_x0_5 (1 missing" in done.err) == nearest
+    assert ("Nearest" in done.err) == nearest

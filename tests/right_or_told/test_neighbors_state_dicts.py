@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import adabn_cli
 
@@ -155,15 +156,15 @@ def fused() -> dict[str, Tensor]:
     return state | {"0.bn.running_mean": torch.zeros(4), "0.bn.running_var": torch.ones(4)}
 
 
-def spectral() -> dict[str, Tensor]:
+def pruned() -> dict[str, Tensor]:
     net = small_net()
-    nn.utils.spectral_norm(net[0])  # type: ignore[index]
+    prune.l1_unstructured(net[0], "weight", 0.5)  # type: ignore[index]
     return net.state_dict()
 
 
 def parametrized() -> dict[str, Tensor]:
     net = small_net()
-    nn.utils.parametrizations.spectral_norm(net[0])  # type: ignore[index]
+    nn.utils.parametrizations.orthogonal(net[4])  # type: ignore[index]
     return net.state_dict()
 
 
@@ -174,10 +175,10 @@ def parametrized() -> dict[str, Tensor]:
         (quantization_aware, "quantization-aware training (0.weight_fake_quant.scale)",
          "prepare_qat"),
         (fused, "fused layers in training (0.bn.running_mean)", "fuse_modules_qat"),
-        (spectral, "spectral norm's or pruning's (0.weight_orig)", "norm or pruning applied"),
-        (parametrized, "a parametrized network (0.parametrizations.weight", "parametrizations"),
+        (pruned, "as pruning's (0.weight_orig)", "the same pruning applied"),
+        (parametrized, "a parametrized network (4.parametrizations.weight", "parametrizations"),
     ],
-    ids=["qat", "fused", "spectral-norm", "parametrized"],
+    ids=["qat", "fused", "pruned", "parametrized"],
 )  # fmt: skip
 def test_a_state_that_a_tool_renamed_is_named(
     state: Callable[[], dict[str, Tensor]], said: str, hint: str, arch: tuple[str, ...],

@@ -22,6 +22,9 @@ class _Model:
         self.preprocessing, self.input_channels = preprocessing, channels
         self.input_size = (None, None)
 
+    def state(self):
+        return {}
+
     def forward(self, images):
         if images.shape[1] != self.input_channels:
             raise RuntimeError("other channels")
