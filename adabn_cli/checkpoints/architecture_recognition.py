@@ -200,7 +200,8 @@ def _unknown(index: ArchitectureIndex, shapes: Shapes) -> ModelError:
     if any(key.endswith("running_mean") for key in shapes):
         return ModelError(what, where=where, hint=f"Name it with {named}.")
     return ModelError(
-        f"{what} No entry is a normalizer's statistics: only a source profile could adapt them.",
+        f"{what} No entry is a normalizer's statistics: without a source profile there is "
+        "nothing to adapt.",
         where=where,
         hint=f"Give --profile, and name it with {named}.",
     )
