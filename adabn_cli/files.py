@@ -22,7 +22,7 @@ def may_write(
     out: Path,
     *,
     inputs: Iterable[Path] = (),
-    force: bool,
+    force: bool = False,
     option: str = "-o",
     in_new_folder: bool = False,
     is_earlier: Callable[[Path], bool] | None = None,
@@ -30,7 +30,7 @@ def may_write(
     """Raises UsageError if the file `out` may not be written, before any work was done for it.
 
     `inputs` are files and folders that are read; they and what lies in them never give way. Another
-    file does with `force`, and without it if it `is_earlier`, one that the same option wrote. Its
+    file does with `force`; if `is_earlier` is given, only one that the same option wrote does. Its
     folder has to be there, or can be made if `in_new_folder`. Raises InputError if that cannot be
     written to.
     """
@@ -48,7 +48,13 @@ def may_write(
             where=f"{option} {out}",
             hint=f"Give a file to {option}.",
         )
-    if not force and not (is_earlier is not None and is_earlier(out)):
+    if is_earlier is not None and not is_earlier(out):
+        raise UsageError(
+            "The output file exists, and is not an earlier one of its kind.",
+            where=f"{option} {out}",
+            hint=f"Give another file to {option}, or remove this one.",
+        )
+    if is_earlier is None and not force:
         raise UsageError(
             "The output file exists.",
             where=f"{option} {out}",

@@ -169,14 +169,6 @@ def report(
             help="Put the worst broken pictures into the page of --html, read from the target.",
         ),
     ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            rich_help_panel=_FILES,
-            help="Replace a file that is no earlier report of its kind; an input never is.",
-        ),
-    ] = False,
     schema: Annotated[
         bool,
         typer.Option(
@@ -227,7 +219,7 @@ def report(
     )
     runs = runs or [newest_run()]
     records = [read_record(run) for run in runs]
-    require_writable(files, inputs_of(runs, records, baseline, thumbnails=thumbnails), force=force)
+    require_writable(files, inputs_of(runs, records, baseline, thumbnails=thumbnails))
     records = [judged(record, gates) for record in records]
     write_renderings(renderings(records, files, thumbnails=thumbnails, paths=paths), files)
     if STDOUT not in files.values():

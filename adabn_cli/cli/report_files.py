@@ -61,10 +61,11 @@ def require_meant(files: Mapping[str, str], *, other: str = "") -> None:
     require_distinct((option, Path(file)) for option, file in files.items() if file != STDOUT)
 
 
-def require_writable(files: Mapping[str, str], inputs: Sequence[Path], *, force: bool) -> None:
+def require_writable(files: Mapping[str, str], inputs: Sequence[Path]) -> None:
     """Raises UsageError if a rendering would replace an input, or a file that is none of its kind.
 
-    With `force` it may replace any file but an input. Pipes and devices are written to.
+    A record does not name all that a run was made from, so no other file gives way. Pipes and
+    devices are written to.
     """
     for option, file in files.items():
         path = Path(file)
@@ -73,7 +74,6 @@ def require_writable(files: Mapping[str, str], inputs: Sequence[Path], *, force:
         may_write(
             path,
             inputs=inputs,
-            force=force,
             option=option,
             in_new_folder=True,
             is_earlier=partial(_is_earlier, _MARKS[option]),

@@ -43,7 +43,7 @@ def _text(name: str, value: object) -> str:
         return f"{value:g} standard deviations; this is the plan of the first round"
     if isinstance(value, float) and name == "seconds":
         return f"about {_time(value)}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _size(count: int) -> str:

@@ -18,8 +18,9 @@ def pooling_warning(
 ) -> str | None:
     """What is said of the target called `name`, whose pictures have these paths and no labels.
 
-    None where its sub-folders look like classes, or are too few or too small to be targets:
-    where one of them is called like a class, or there are as many as the model has `outputs`.
+    None if its sub-folders look like classes, or are too few or too small to be targets: if one of
+    them is called like a class, or there are as many as the model has `outputs`. If it tells no
+    classes apart, any folder may be one, and only names that differ by a number are told.
     """
     paths = [picture.split("/") for picture in pictures]
     if any(len(path) < 2 for path in paths):
@@ -30,7 +31,8 @@ def pooling_warning(
     is_class = {one.casefold() for one in classes or ()}
     if len(folders) in (0, 1, outputs) or any(folder.casefold() in is_class for folder in folders):
         return None
-    if not all(_is_target(inside) for inside in folders.values()):
+    alike = len({folder.strip("0123456789") for folder in folders}) == 1
+    if not (alike or outputs) or not all(map(_is_target, folders.values())):
         return None
     return (
         f"{one_line(name)} holds {len(folders):,} folders that look like separate targets "

@@ -104,8 +104,8 @@ def believe_adapted(
             "they were reset (reset_running_stats, an average of weights without update_bn).",
             where=f"{where}: mean 0 and variance 1 at {_count(len(stored), 'site')}; adapting "
             "changes what the model computes",
-            hint="Give --adapt-initial to fill them from the target, or keep what the model "
-            "computes by a profile: adabn profile MODEL --source DIR.",
+            hint="Give --adapt-initial (adapt_initial=True in Python) to fill them, or keep "
+            "what the model computes by a profile: adabn profile MODEL --source DIR.",
         )
     return belief
 

@@ -194,7 +194,7 @@ def _by_nothing(before: ScoresPart, after: ScoresPart) -> VerdictPart:
     first, last = before.confidence_mean, after.confidence_mean
     # The change in mean confidence ranks harm before no harm in 78 of 100 pairs (AUC .78 over 135
     # cases on 5 nets); a rise says less, as AdaBN spreads predictions out.
-    if first is not None and last is not None and last < first:
+    if first is not None and last is not None and round(last, 2) < round(first, 2):
         sentence += (
             f" Mean confidence fell from {100 * first:.0f} to {100 * last:.0f}%, a weak sign of "
             "harm (low confidence). A source profile says more: adabn profile."

@@ -26,7 +26,7 @@ _OPTIONS = {
     "--verify --out --force --dry-run --resume --memory --spill-dir --until-converged",
     "report": "--fail-on --warn-on --confidence --allow-inconclusive --allow-close-verdict "
     "--baseline --allow-different --html --md --junit --openmetrics --model-card --paths "
-    "--thumbnails --force --schema --sites --json --quiet --debug",
+    "--thumbnails --schema --sites --json --quiet --debug",
     "inspect": f"{_MODEL} --input --json",
     "evaluate": f"{_SCORED} --bf16 --task --masks --data --pack",
     "profile": f"{_SCORED} --source --out --force",

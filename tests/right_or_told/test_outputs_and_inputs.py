@@ -220,14 +220,12 @@ def test_a_pack_that_is_a_link_to_an_input_is_not_replaced(refused, input_, spel
     refused([*_words("watch", "stream", _given()), "--force"], place.name)
 
 
-@_BY_WAY
+@pytest.mark.parametrize("spelling", ["plain", *_SPELLINGS])
 @pytest.mark.parametrize("file", [*(f"run/{name}" for name in _OF_A_RUN), *_OTHERS])
 @pytest.mark.parametrize("option", _RENDERINGS)
-def test_a_report_never_replaces_what_it_is_made_from(
-    refused, run_of_it, option, file, spelling, force
-):
+def test_a_report_never_replaces_what_it_is_made_from(refused, run_of_it, option, file, spelling):
     out = _spelled(Path(file), spelling)
-    refused(["report", "run", option, out, "--baseline", "before", *force], Path(file).name)
+    refused(["report", "run", option, out, "--baseline", "before"], Path(file).name)
 
 
 # What is learnt by opening: (command line, the file that is learnt of).
