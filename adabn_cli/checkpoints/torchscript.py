@@ -136,7 +136,7 @@ def read(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates TorchScript; files stay.
             module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
         if not layout.data.storages:  # torch.jit.optimize_for_inference writes what does not load.
             raise _no_sites(path, *_FROZEN) from error
         raise _not_loaded(path, error) from error
