@@ -25,6 +25,8 @@ from adabn_cli.errors import ModelError
 #: Renews the checksums of the zip archive.
 mend = torch_zip.mend
 
+# What torch calls modules of whose nodes it has lost track.
+_NO_MODULE = "_empty_nn_module_stack"
 _SAVE_AGAIN = (
     "Save it again by a newer torch: torch.export.save(torch.export.load(FILE), NEW_FILE)."
 )
@@ -66,7 +68,7 @@ class ExportedFile:
         """The class of the module that was exported, where the nodes say of which they are."""
         for node in self.program["graph_module"]["graph"]["nodes"]:
             outermost = node.get("metadata", {}).get("nn_module_stack", "").partition(";")[0]
-            if outermost:
+            if outermost and _NO_MODULE not in outermost:
                 return f"exported:{outermost.rpartition('.')[2]}"
         return "exported program"
 

@@ -118,7 +118,7 @@ def labelled_rows(table: Table, columns: Columns) -> Rows:
     if empty := [place for place, path in paths if not path.strip()]:
         raise ValueError(f"{empty[0]}: no path")
     at = label_column(table.header, columns)
-    if at is None:
+    if at is None or (columns.label is None and at in _one_hot(table)):
         return _by_bits(table, paths)
     labels = whole_numbers([fields[at] for _, fields in table.records])
     return Rows(tuple(Row(*one, label or None) for one, label in zip(paths, labels, strict=True)))
@@ -138,6 +138,13 @@ def _by_bits(table: Table, paths: Sequence[tuple[str, str]]) -> Rows:
     if len(places) > 1:
         unlabeled += f", and {strange[0]} has no single 1 in the columns {first_few(names)}"
     return Rows(tuple(Row(*one) for one in paths), unlabeled=unlabeled)
+
+
+def _one_hot(table: Table) -> list[int]:
+    """Three columns and more of which every row has a single 1; a class may be called y."""
+    places = _of_bits(table)
+    single = all(sum(_BITS[row[at].lower()] for at in places) == 1 for _, row in table.records)
+    return places if single and len(places) > 2 else []
 
 
 def _of_bits(table: Table) -> list[int]:

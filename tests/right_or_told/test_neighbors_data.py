@@ -122,6 +122,12 @@ FILES = {
         {},
         [2, 0, 1],
     ),
+    "one-hot-with-a-class-called-as-a-label": (
+        "x.csv",
+        "image,w,x,y\na.png,0,0,1\nb.png,1,0,0\nsub/c d.png,0,1,0\n",
+        {},
+        [2, 0, 1],
+    ),
     "columns-by-name": (
         "x.csv",
         "foto,art,label\na.png,2,0\nb.png,0,0\nsub/c d.png,1,0\n",
