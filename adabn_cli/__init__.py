@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from adabn_cli import torchvision_import
 
 if TYPE_CHECKING:
+    from adabn_cli.adaptation.profiles import Profile, read_profile
+    from adabn_cli.jobs.live import adapt, profile
     from adabn_cli.normalizers.batch_renorm import (
         BatchRenorm1d,
         BatchRenorm2d,
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
         limit_v_norms,
         log_scale_weight_norm,
     )
-    from adabn_cli.profiles import Profile, read_profile
     from adabn_cli.record import Record
-    from adabn_cli.workflows.live import adapt, profile
 
 __version__ = "0.1.0"
 __all__ = [
@@ -66,10 +66,10 @@ __all__ = [
 
 # Public name -> the module it is imported from when first asked for.
 _MODULES = {
-    "adapt": "adabn_cli.workflows.live",
-    "profile": "adabn_cli.workflows.live",
-    "Profile": "adabn_cli.profiles",
-    "read_profile": "adabn_cli.profiles",
+    "adapt": "adabn_cli.jobs.live",
+    "profile": "adabn_cli.jobs.live",
+    "Profile": "adabn_cli.adaptation.profiles",
+    "read_profile": "adabn_cli.adaptation.profiles",
     "Record": "adabn_cli.record",
     "BatchRenorm1d": "adabn_cli.normalizers.batch_renorm",
     "BatchRenorm2d": "adabn_cli.normalizers.batch_renorm",

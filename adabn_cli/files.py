@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adabn_cli.errors import InputError, UsageError
-from adabn_cli.printable import valid_text
+from adabn_cli.text import valid_text
 
 #: How the system tells files apart, whatever they are called: device and number.
 _Identity = tuple[int, int]

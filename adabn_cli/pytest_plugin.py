@@ -49,7 +49,7 @@ def adabn_run(pytestconfig: pytest.Config) -> Record:
 
 def _record(config: pytest.Config) -> Record:
     """The record of --adabn-run, of the setting adabn_run, or else of the newest run."""
-    from adabn_cli.workflows.run_folder import newest_run, read_record
+    from adabn_cli.jobs.run_folder import newest_run, read_record
 
     given, setting = config.getoption("--adabn-run"), config.getini("adabn_run")
     if given:
@@ -78,7 +78,7 @@ class _Gates(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         from adabn_cli.cli.settings import gate_settings, read_settings
         from adabn_cli.errors import UsageError
-        from adabn_cli.workflows.gates import GateRequest, judged
+        from adabn_cli.gates.gates import GateRequest, judged
 
         root = self.config.rootpath
         file, settings = read_settings(root)
@@ -117,8 +117,8 @@ class _Gate(pytest.Item):
 
     @property
     def told(self) -> str:
-        from adabn_cli.printable import one_line
-        from adabn_cli.renderers.wording import gate_told
+        from adabn_cli.reports.words.wording import gate_told
+        from adabn_cli.text import one_line
 
         return one_line(f"{self.gate.expression} {gate_told(self.gate)}")
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.adaptation.engines import engine
+from adabn_cli.adaptation.installer import Adaptation, Installer
 from adabn_cli.batch import no_output, no_progress
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
-from adabn_cli.engines import engine
+from adabn_cli.models.open import ModelRequest, open_model
 
 Batches = tuple[Tensor, ...]
 Plain = Callable[[Path, Batches], None]

@@ -15,7 +15,7 @@ import torch
 from shift_pictures import CACHE, SAMPLES, SIGNS, inputs, pictures, warped
 from torch import Tensor, nn
 
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
+from adabn_cli.models.open import ModelRequest, open_model
 
 BATCH = 128
 

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import adabn_cli
-from adabn_cli.checkpoints.architecture_index import FILE_NAME, Entry, document_of
-from adabn_cli.checkpoints.model_libraries import LIBRARIES, Library, probe
+from adabn_cli.models.architectures.index import FILE_NAME, Entry, document_of
+from adabn_cli.models.architectures.libraries import LIBRARIES, Library, probe
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # Builders warn of their own deprecations.
     entries = [entry for library in LIBRARIES.values() for entry in _entries(library)]
     document = document_of({name: version(name) for name in LIBRARIES}, entries)
-    path = Path(adabn_cli.__file__).parent / "checkpoints" / FILE_NAME
+    path = Path(adabn_cli.__file__).parent / "models" / "architectures" / FILE_NAME
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{len(entries)} architectures, {path.stat().st_size} bytes")
 

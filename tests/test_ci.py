@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from adabn_cli.cli.app import app
-from adabn_cli.workflows.gate_expressions import parse_gate
-from adabn_cli.workflows.gate_measures import MEASURES
+from adabn_cli.gates.expressions import parse_gate
+from adabn_cli.gates.measures import MEASURES
 
 PROJECT = Path(__file__).resolve().parents[1]
 ACTION = yaml.safe_load((PROJECT / "action.yml").read_text(encoding="utf-8"))

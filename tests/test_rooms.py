@@ -7,58 +7,68 @@ import importlib
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
-SPEECH = {"errors", "printable"}
-WORDS = SPEECH | {"batch", "files", "histogram", "model", "moments", "outputs"}
+SPEECH = {"errors", "text"}
+WORDS = SPEECH | {"batch", "files", "histogram", "machine", "model", "moments", "outputs"}
 WORDS |= {"process_group", "ranks"}
-RULES = {"adaptation", "fingerprint", "normalizers", "packs", "profiles"}
-PARTS = {"checkpoints", "engines", "measures", "targets"}
+METHOD = {"adaptation", "adaptation.engines", "normalizers"}
+PARTS = {"adaptation.engines", "data", "measures", "models"}
 
 #: Room -> the rooms that it may import from, besides itself.
 MAY_LOOK_INTO: dict[str, set[str]] = {
     **{word: set() for word in WORDS | {"record", "torchvision_import"}},
     "files": SPEECH,
     "histogram": {"moments"},
+    "machine": {"errors"},
     "process_group": {"errors"},
     "model": {"moments", "outputs"},
     "batch": {"outputs"},
     "normalizers": WORDS,
-    "fingerprint": WORDS,
-    "profiles": WORDS | {"fingerprint"},
-    "adaptation": WORDS | {"normalizers", "profiles"},
-    "packs": WORDS | {"fingerprint"},
-    "checkpoints": WORDS | {"normalizers", "torchvision_import"},
-    "targets": SPEECH | {"batch", "model", "outputs", "ranks"},
-    "engines": WORDS | {"adaptation"},
+    "adaptation": WORDS | {"normalizers"},
+    "adaptation.engines": WORDS | {"adaptation"},
+    "models": WORDS | {"normalizers", "torchvision_import"},
+    "data": SPEECH | {"batch", "model", "outputs", "ranks"},
     "measures": SPEECH | {"moments", "outputs", "ranks"},
-    "workflows": WORDS | RULES | PARTS | {"record"},
-    "renderers": SPEECH | {"record"},
-    "cli": WORDS | RULES | PARTS | {"record", "renderers", "workflows"},
-    "__init__": {"normalizers", "profiles", "record", "torchvision_import", "workflows"},
+    "jobs": WORDS | METHOD | PARTS | {"record"},
+    "gates": SPEECH | {"jobs", "measures", "record"},
+    "reports": SPEECH | {"record"},
+    "cli": WORDS | METHOD | PARTS | {"gates", "jobs", "record", "reports"},
+    "__init__": {"adaptation", "jobs", "normalizers", "record", "torchvision_import"},
     "__main__": {"cli"},
-    "pytest_plugin": {"cli", "record", "renderers", "workflows"} | SPEECH,
+    "pytest_plugin": {"cli", "gates", "jobs", "record", "reports"} | SPEECH,
 }
+
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
 def room_of(file: Path) -> str:
-    return file.with_suffix("").parts[0]
+    return room_named(file.with_suffix("").parts)
+
+
+def room_named(parts: Sequence[str]) -> str:
+    """The smallest room of the table that a dotted name lies in; "" for none."""
+    names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    return next((name for name in names if name in MAY_LOOK_INTO), "")
 
 
 def nodes(file: Path) -> Iterator[ast.AST]:
     return ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8")))
 
 
-def imports(file: Path) -> set[str]:
-    """Dotted names of all that a file imports, inside functions and for types too."""
+def imports(file: Path, *, for_types: bool = True) -> set[str]:
+    """Dotted names of all that a file imports, inside functions too, and perhaps for types."""
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    left_out = () if for_types else [node for node in tree.body if is_for_types(node)]
+    tree.body = [node for node in tree.body if node not in left_out]
     found = set()
-    for node in nodes(file):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -67,10 +77,18 @@ def imports(file: Path) -> set[str]:
     return found
 
 
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(("adabn_cli", *file.with_suffix("").parts)).removesuffix(".__init__")
+
+
 def rooms_seen(file: Path) -> set[str]:
     parts = [name.split(".") for name in imports(file)]
-    seen = {names[1] for names in parts if names[0] == "adabn_cli" and len(names) > 1}
-    return seen & MAY_LOOK_INTO.keys() - {room_of(file)}
+    seen = {room_named(names[1:]) for names in parts if names[0] == "adabn_cli"}
+    return seen - {room_of(file), ""}
 
 
 def outside(file: Path) -> set[str]:
@@ -83,11 +101,9 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_every_room_is_in_the_wheel() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    rooms = {file.parent.name for file in FILES if file.parent.name}
-    packages = {
-        name.removeprefix("adabn_cli.") for name in project["tool"]["setuptools"]["packages"]
-    }
-    assert packages == rooms | {"adabn_cli", "sample_data"}
+    rooms = {".".join(("adabn_cli", *file.parent.parts)) for file in FILES}
+    packages = set(project["tool"]["setuptools"]["packages"])
+    assert packages == rooms | {"adabn_cli.sample_data"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
@@ -95,40 +111,59 @@ def test_imports_go_down_only(file: Path) -> None:
     assert rooms_seen(file) <= MAY_LOOK_INTO[room_of(file)]
 
 
+def test_no_module_needs_one_that_needs_it() -> None:
+    modules = {module_of(file) for file in FILES}
+    graph = {}
+    for file in FILES:
+        own = module_of(file)
+        names = imports(file, for_types=False)
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        # Whoever imports a.b.c runs a.b first, unless it is inside a.b itself.
+        packages = {package for name in found for package in above(name)} - {*above(own)}
+        graph[own] = (found | packages) - {own}
+    list(TopologicalSorter(graph).static_order())  # Raises CycleError, which names the cycle.
+
+
+def above(module: str) -> list[str]:
+    """The packages that a module is in."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
 def test_parts_are_blind_to_each_other() -> None:
     assert not any(MAY_LOOK_INTO[part] & PARTS for part in PARTS)
 
 
-def test_words_renderers_and_the_door_do_without_torch() -> None:
-    torch_free = SPEECH | {"record", "renderers", "cli", "pytest_plugin", "__init__", "__main__"}
+def test_words_reports_and_the_door_do_without_torch() -> None:
+    torch_free = SPEECH | {"record", "reports", "cli", "pytest_plugin", "__init__", "__main__"}
     heavy = {"torch", "torchvision", "timm", "numpy", "scipy"}
     assert not [file for file in FILES if room_of(file) in torch_free and outside(file) & heavy]
 
 
-def test_only_the_door_and_the_renderers_make_text_for_people() -> None:
+def test_only_the_door_and_the_reports_make_text_for_people() -> None:
     def prints(node: ast.AST) -> bool:
         return isinstance(node, ast.Name) and node.id == "print"
 
-    quiet = [file for file in FILES if room_of(file) not in ("cli", "renderers")]
+    quiet = [file for file in FILES if room_of(file) not in ("cli", "reports")]
     assert not [file for file in quiet if any(map(prints, nodes(file)))]
     assert not [file for file in quiet if outside(file) & {"rich", "typer", "logging"}]
 
 
-def test_labels_reach_measures_and_workflows_only() -> None:
-    blind = WORDS | RULES | {"engines"}
+def test_labels_reach_measures_and_jobs_only() -> None:
+    blind = WORDS | METHOD
     for file in FILES:
         if room_of(file) in blind:
             names = {getattr(node, "id", getattr(node, "arg", None)) for node in nodes(file)}
             assert not [name for name in names if name and "label" in name], file
-        if room_of(file) not in ("workflows", "targets"):
-            assert not [name for name in imports(file) if "targets.labels" in name], file
+        if room_of(file) not in ("jobs", "data"):
+            assert not [name for name in imports(file) if "data.truth.labels" in name], file
 
 
 @pytest.mark.parametrize(
-    "table", ["checkpoints.FORMATS", "normalizers.NORMALIZERS", "engines.ENGINES"]
+    "table", ["models.FORMATS", "normalizers.NORMALIZERS", "adaptation.engines.ENGINES"]
 )
 def test_extension_tables_name_modules_of_their_own_room(table: str) -> None:
-    room, name = table.split(".")
+    room, _, name = table.rpartition(".")
     entries = getattr(importlib.import_module(f"adabn_cli.{room}"), name)
     for module in entries.values():
         assert module.startswith(f"adabn_cli.{room}.")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from adabn_cli import ClippingSchedule
-from adabn_cli.checkpoints.checkpoint import open_checkpoint
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
-from adabn_cli.checkpoints.pickle_audit import audit_pickle
-from adabn_cli.checkpoints.trust import refusals
 from adabn_cli.errors import UnsafeError
-from adabn_cli.workflows.evaluate import EvaluateRequest, evaluate
+from adabn_cli.jobs.evaluate import EvaluateRequest, evaluate
+from adabn_cli.models.checkpoint import open_checkpoint
+from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.models.trust.audit import audit_pickle
+from adabn_cli.models.trust.policy import refusals
 
 KINDS = {
     "bn": ["batch_norm"] * 4,

@@ -140,7 +140,7 @@ except RuntimeError as error:
 def test_building_a_model_leaves_torchs_compiler_out(tmp_path: Path) -> None:
     script = """
 import sys
-from adabn_cli.checkpoints.model_libraries import LIBRARIES, build_empty
+from adabn_cli.models.architectures.libraries import LIBRARIES, build_empty
 for library, name in [("torchvision", "mobilenet_v2"), ("torchvision", "vit_b_16")]:
     build_empty(LIBRARIES[library], name, {})
 print("torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules)

@@ -9,19 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from adabn_cli import __version__
-from adabn_cli.cli.adapt import adapt
-from adabn_cli.cli.apply import apply
-from adabn_cli.cli.collect import collect
+from adabn_cli.cli.commands.adapt import adapt
+from adabn_cli.cli.commands.apply import apply
+from adabn_cli.cli.commands.collect import collect
+from adabn_cli.cli.commands.convert import convert
+from adabn_cli.cli.commands.demo import demo
+from adabn_cli.cli.commands.evaluate import evaluate
+from adabn_cli.cli.commands.inspect import inspect
+from adabn_cli.cli.commands.merge import merge
+from adabn_cli.cli.commands.profile import profile
+from adabn_cli.cli.commands.report import report
+from adabn_cli.cli.commands.watch import watch
 from adabn_cli.cli.consoles import write
-from adabn_cli.cli.convert import convert
-from adabn_cli.cli.demo import demo
-from adabn_cli.cli.evaluate import evaluate
-from adabn_cli.cli.inspect import inspect
-from adabn_cli.cli.merge import merge
-from adabn_cli.cli.profile import profile
-from adabn_cli.cli.report import report
 from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
-from adabn_cli.cli.watch import watch
 
 app = typer.Typer(
     name="adabn",

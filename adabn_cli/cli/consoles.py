@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from adabn_cli.errors import AdabnError
-from adabn_cli.printable import one_line
+from adabn_cli.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

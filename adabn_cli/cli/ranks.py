@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from adabn_cli.ranks import several
 
 if TYPE_CHECKING:
-    from adabn_cli.workflows.preparation import AdaptRequest
+    from adabn_cli.jobs.adapt.request import AdaptRequest
 
 
 @contextmanager

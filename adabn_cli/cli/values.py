@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, cast
 from adabn_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from adabn_cli.data.source import Location
+    from adabn_cli.data.tables.columns import Columns
+    from adabn_cli.data.truth.class_names import Order
+    from adabn_cli.jobs.preprocessing import PreprocessingOptions
     from adabn_cli.ranks import Shard
-    from adabn_cli.targets.class_names import Order
-    from adabn_cli.targets.source import Location
-    from adabn_cli.targets.table import Columns
-    from adabn_cli.workflows.preprocessing import PreprocessingOptions
 
 
 def location(text: str) -> Location:
@@ -27,7 +27,7 @@ def location(text: str) -> Location:
             "- takes a list of paths on stdin, and nothing is piped in.",
             hint="find photos -name '*.jpg' | adabn adapt MODEL --target -",
         )
-    from adabn_cli.targets.path_list import list_of
+    from adabn_cli.data.readers.path_list import list_of
 
     return list_of(sys.stdin.buffer.read(), Path())
 
@@ -92,7 +92,7 @@ def preprocessing_options(
     fast_decode: bool,
 ) -> PreprocessingOptions:
     """What the user said about preprocessing."""
-    from adabn_cli.workflows.preprocessing import PreprocessingOptions
+    from adabn_cli.jobs.preprocessing import PreprocessingOptions
 
     return PreprocessingOptions(
         size=size(img_size) if img_size else None,
@@ -151,7 +151,7 @@ def pixels(text: str | None) -> int | None:
 
 def columns(path: str | None, label: str | None, path_suffix: str | None) -> Columns:
     """What the user said of a table."""
-    from adabn_cli.targets.table import Columns
+    from adabn_cli.data.tables.columns import Columns
 
     for option, name in (("--path-column", path), ("--label-column", label)):
         if name is not None and not name.strip():

@@ -9,8 +9,8 @@ import torch
 from learned_statistics import learned
 from safetensors.torch import save_file
 
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.model import statistics_of
+from adabn_cli.models.open import ModelRequest, open_model
 
 _ARCH = """
 from torch import nn

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from adabn_cli.adaptation import Adaptation, Installer
+from adabn_cli.adaptation.engines.exact import estimate
+from adabn_cli.adaptation.installer import Adaptation, Installer
 from adabn_cli.batch import no_output, no_progress
-from adabn_cli.checkpoints.eager import EagerModel
-from adabn_cli.engines.exact import estimate
+from adabn_cli.models.live.module import EagerModel
 
 
 def record(folder: str) -> dict:

@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_exits_with_3_before_the_work(
     command, sample_model, few_pictures, monkeypatch
 ):
     Path("file").write_text("")
-    monkeypatch.setattr("adabn_cli.workflows.preparation.open_model", lambda request: 1 / 0)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.request.open_model", lambda request: 1 / 0)
     for out in ("file/run", "/proc/version/run"):
         done = command("adapt", sample_model, "-t", few_pictures, "-o", out)
         assert (done.code, done.out) == (3, "")
@@ -199,7 +199,7 @@ def test_a_bug_exits_with_70(command, sample_run, monkeypatch):
     def broken(path: Path) -> Record:
         raise RuntimeError("a screw is loose\nand another")
 
-    monkeypatch.setattr("adabn_cli.workflows.run_folder.read_record", broken)
+    monkeypatch.setattr("adabn_cli.jobs.run_folder.read_record", broken)
     done = command("report", sample_run)
     assert (done.code, done.out) == (70, "")
     assert "RuntimeError: a screw is loose" in done.err
@@ -211,7 +211,7 @@ def test_an_interrupt_exits_with_130(command, sample_run, monkeypatch):
     def interrupted(path: Path) -> Record:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adabn_cli.workflows.run_folder.read_record", interrupted)
+    monkeypatch.setattr("adabn_cli.jobs.run_folder.read_record", interrupted)
     assert command("report", sample_run).code == 130
 
 

@@ -14,13 +14,13 @@ import pytest
 _PROGRAM = """
 import sys, time
 from adabn_cli.cli.boundary import run
-from adabn_cli.workflows import adapt
+from adabn_cli.jobs.adapt import adabn
 
 def slow(*arguments, **options):
     print("writing", flush=True, file=sys.stderr)
     time.sleep(60)
 
-setattr(adapt, sys.argv[1], slow)
+setattr(adabn, sys.argv[1], slow)
 sys.exit(run(sys.argv[2:]))
 """
 
@@ -64,7 +64,7 @@ def test_a_failing_run_leaves_the_one_before_as_it_was(
     before = {file.name: file.read_bytes() for file in Path("run").iterdir()}
     assert command("adapt", sample_model, "-t", few_pictures, "-o", "run").code == 2
     with monkeypatch.context() as patch:
-        patch.setattr("adabn_cli.workflows.adapt.write_predictions", lambda *given: 1 / 0)
+        patch.setattr("adabn_cli.jobs.adapt.adabn.write_predictions", lambda *given: 1 / 0)
         forced = ("adapt", sample_model, "-t", few_pictures, "-o", "run", "--force")
         assert command(*forced).code == 70
     assert {file.name: file.read_bytes() for file in Path("run").iterdir()} == before

@@ -43,7 +43,7 @@ def test_what_does_not_fit_waits_on_disk(command, sample_model, few_pictures, sp
 
 
 def test_a_full_disk_has_batches_run_again(command, sample_model, few_pictures, spill, monkeypatch):
-    monkeypatch.setattr("adabn_cli.workflows.memory_plan.free_bytes", lambda folder: 0)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.memory_plan.free_bytes", lambda folder: 0)
     told = plan(command, sample_model, few_pictures, "--memory", "1MiB", "--spill-dir", spill)
     assert [told[name] for name in RESOURCES] == [0, 0, 5]
 
@@ -54,7 +54,7 @@ def test_every_plan_writes_the_same_bytes(command, sample_model, few_pictures, s
     spilled = command(*options, "disk", "--memory", "1MiB", "--spill-dir", spill)
     assert spilled.code == 0
     assert "5 on disk" in spilled.err
-    monkeypatch.setattr("adabn_cli.workflows.memory_plan.free_bytes", lambda folder: 0)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.memory_plan.free_bytes", lambda folder: 0)
     again = command(*options, "again", "--memory", "1MiB", "--spill-dir", spill)
     assert "run again" in again.err
     for name in ("pack.safetensors", "model.pt", "predictions.csv"):
@@ -65,11 +65,11 @@ def test_every_plan_writes_the_same_bytes(command, sample_model, few_pictures, s
 
 
 def test_a_draw_is_told_and_recorded(command, sample_model, few_pictures, spill, monkeypatch):
-    monkeypatch.setattr("adabn_cli.workflows.memory_plan._FEWEST_DRAWN", 8)
-    monkeypatch.setattr("adabn_cli.workflows.memory_plan.MOST_FORWARDS", 0)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.memory_plan._FEWEST_DRAWN", 8)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.memory_plan.MOST_FORWARDS", 0)
     every = plan(command, sample_model, few_pictures, "--memory", "1MiB", "--spill-dir", spill)
     room = int(every["disk_bytes"] * 0.9)
-    monkeypatch.setattr("adabn_cli.workflows.memory_plan.free_bytes", lambda folder: room)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.memory_plan.free_bytes", lambda folder: room)
     done = command(
         "adapt", sample_model, "-t", few_pictures, "-b", 8, "-o", "run", "--json",
         "--memory", "1MiB", "--spill-dir", spill,

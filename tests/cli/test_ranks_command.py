@@ -89,8 +89,8 @@ def test_an_error_of_one_process_ends_all_with_its_code(
     program.write_text(f"""
 import os
 if os.environ.get("RANK") == "{failing}":
-    from adabn_cli.engines import memory
-    memory.available_bytes = lambda: 1
+    from adabn_cli import machine
+    machine.available_bytes = lambda: 1
 """)
     os.environ["PYTHONPATH"] = str(program.parent)
     try:

@@ -201,7 +201,7 @@ def test_another_target_is_not_compared_unless_it_is_asked_for(command, old_run)
 
 
 def test_a_crash_exits_with_70(command, old_run, monkeypatch):
-    monkeypatch.setattr("adabn_cli.workflows.gates.judged", lambda *_: 1 / 0)
+    monkeypatch.setattr("adabn_cli.gates.gates.judged", lambda *_: 1 / 0)
     assert command("report", old_run, "--fail-on", "collapse").code == 70
 
 

@@ -16,7 +16,7 @@ import pytest
 _PROGRAM = """
 import os, signal, sys
 from adabn_cli.cli.boundary import run
-from adabn_cli.workflows import journal
+from adabn_cli.jobs.adapt import journal
 
 journal._SHARE = 1e12
 left, how, fsync = int(sys.argv[1]), sys.argv[2], os.fsync
@@ -158,7 +158,7 @@ def test_a_killed_run_keeps_its_name(command, sample_model, few_pictures):
 
 
 def test_a_run_of_two_processes_is_refused(command, sample_model, few_pictures):
-    from adabn_cli.workflows.journal import Journal
+    from adabn_cli.jobs.adapt.journal import Journal
 
     given = ("adapt", sample_model, "-t", few_pictures, "-o", "run")
     first = Journal(Path("run.partial"), {}, resume=False)

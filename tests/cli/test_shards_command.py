@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adabn_cli.adaptation import Adaptation
-from adabn_cli.checkpoints.opening import ModelRequest
+from adabn_cli.adaptation.installer import Adaptation
+from adabn_cli.jobs.scored_data import PicturesRequest
+from adabn_cli.jobs.shards.collect import CollectRequest, collect
+from adabn_cli.models.open import ModelRequest
 from adabn_cli.ranks import Shard
-from adabn_cli.workflows.collect import CollectRequest, collect
-from adabn_cli.workflows.scored_pictures import PicturesRequest
 
 #: Its one output goes from below 0 to above 1 with the brightness.
 NET = """
@@ -191,8 +191,8 @@ def test_an_input_is_never_overwritten(command, sample_model, few_pictures, shar
 def test_a_folder_that_takes_no_file_is_told_before_the_work(
     command, sample_model, few_pictures, shards, monkeypatch
 ):
-    monkeypatch.setattr("adabn_cli.workflows.collect.open_model", lambda request: 1 / 0)
-    monkeypatch.setattr("adabn_cli.workflows.merge.open_model", lambda request: 1 / 0)
+    monkeypatch.setattr("adabn_cli.jobs.shards.collect.open_model", lambda request: 1 / 0)
+    monkeypatch.setattr("adabn_cli.jobs.shards.merge.open_model", lambda request: 1 / 0)
     out = ("-o", "nowhere/x")
     given = ("collect", sample_model, "--shard", "1/3", "-t", few_pictures)
     refused(command(*given, *out), 2, "There is no folder")

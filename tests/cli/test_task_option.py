@@ -229,8 +229,8 @@ def table_of(pictures: Path, file: Path) -> np.ndarray:
 @pytest.fixture
 def outputs(command, sample_model, few_pictures, tmp_path):
     """What the sample net gives for a few pictures, by the Python API."""
-    from adabn_cli.checkpoints.opening import ModelRequest, open_model
-    from adabn_cli.targets.folder import TargetRequest, open_target
+    from adabn_cli.data.open import TargetRequest, open_target
+    from adabn_cli.models.open import ModelRequest, open_model
 
     def of(checkpoint: Path) -> np.ndarray:
         model = open_model(ModelRequest(checkpoint)).model

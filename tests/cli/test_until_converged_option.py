@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.targets import folder as folder_module
-from adabn_cli.workflows import adapt as adapt_module
-from adabn_cli.workflows import converged, journal, memory_plan
+from adabn_cli.data import open as folder_module
+from adabn_cli.jobs.adapt import adabn as adapt_module
+from adabn_cli.jobs.adapt import converged, journal, memory_plan
 
 
 def files(folder: str) -> dict[str, bytes]:

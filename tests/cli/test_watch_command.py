@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.packs import read_pack
+from adabn_cli.adaptation.packs import read_pack
 
 _QUICK = ("--interval", 0)
 

@@ -12,8 +12,8 @@ from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
-from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.model import Site
+from adabn_cli.models.live.module import EagerModel
 from adabn_cli.moments import Moments
 from adabn_cli.normalizers import batch_renorm
 from adabn_cli.normalizers.batch_renorm import (

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import adabn_cli
-from adabn_cli.checkpoints.eager import EagerModel
-from adabn_cli.checkpoints.layers import find_sites
 from adabn_cli.model import Site
+from adabn_cli.models.live.module import EagerModel
+from adabn_cli.models.live.sites import find_sites
 from adabn_cli.moments import measure
 from adabn_cli.normalizers.mean_only_batch_norm import (
     MeanOnlyBatchNorm1d,

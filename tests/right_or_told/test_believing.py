@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import adabn_cli
-from adabn_cli.checkpoints.eager import EagerModel
 from adabn_cli.errors import ModelError
-from adabn_cli.workflows.believing import is_random, require_sound
+from adabn_cli.jobs.checks.believing import is_random, require_sound
+from adabn_cli.models.live.module import EagerModel
 
 ARCH = """
 from collections import OrderedDict

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import adabn_cli
-from adabn_cli.checkpoints import byte_patch
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.cli.boundary import run
+from adabn_cli.models.containers import byte_patch
+from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.normalizers import folded_batch_norm
 from adabn_cli.record import Record
 
@@ -416,8 +416,8 @@ def test_a_graph_is_hashed_once_before_it_is_copied(
         hashed.append(path)
         return sha256_of(path)
 
-    for module in ("checkpoint", "onnx_file"):
-        monkeypatch.setattr(f"adabn_cli.checkpoints.{module}.sha256_of", counted)
+    for module in ("checkpoint", "onnx.file"):
+        monkeypatch.setattr(f"adabn_cli.models.{module}.sha256_of", counted)
     adapt(model, folders, tmp_path / "run")
     assert hashed == [model]
     assert run(["inspect", str(model), "--json"]) == 0

@@ -244,8 +244,8 @@ def test_a_view_behind_a_convolution_runs_on_colour(file: str, more: tuple[str, 
 def test_the_order_in_memory_is_given_up_only_by_nets_that_need_it(
     name: str, contiguous: bool
 ) -> None:
-    from adabn_cli.checkpoints.eager import EagerModel
-    from adabn_cli.workflows.probing import first_outputs
+    from adabn_cli.jobs.checks.probing import first_outputs
+    from adabn_cli.models.live.module import EagerModel
 
     model = EagerModel(net(name))
     nhwc = images()[:2].contiguous(memory_format=torch.channels_last)

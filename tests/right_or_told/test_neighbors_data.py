@@ -13,16 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
+from adabn_cli.data.decoding import decode
+from adabn_cli.data.open import TargetRequest, open_target
+from adabn_cli.data.picture_size import up_to
+from adabn_cli.data.tables.columns import BY_HEADER, Columns
+from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
+from adabn_cli.data.truth.masks import read_masks
+from adabn_cli.data.truth.values import read_value_table
 from adabn_cli.errors import AdabnError
+from adabn_cli.jobs.results.truth import TruthRequest, read_truth
 from adabn_cli.model import Preprocessing
-from adabn_cli.targets.decoding import decode
-from adabn_cli.targets.folder import TargetRequest, open_target
-from adabn_cli.targets.labels import LabelRequest, Labels, read_labels
-from adabn_cli.targets.masks import read_masks
-from adabn_cli.targets.picture_size import up_to
-from adabn_cli.targets.table import BY_HEADER, Columns
-from adabn_cli.targets.value_table import read_value_table
-from adabn_cli.workflows.truth import TruthRequest, read_truth
 
 NAMES = ("a.png", "b.png", "sub/c d.png")
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))

@@ -217,7 +217,7 @@ def test_an_unknown_state_says_what_it_is_and_nothing_far_off(
     def no_building(*_: object) -> None:
         raise AssertionError("a library's model was built to say what is nearest")
 
-    monkeypatch.setattr("adabn_cli.checkpoints.architecture_recognition.build_named", no_building)
+    monkeypatch.setattr("adabn_cli.models.architectures.recognize.build_named", no_building)
     torch.save(net.state_dict(), "net.pth")
     done = command("adapt", "net.pth", "-t", target, *GIVEN)
     told = " ".join(done.err.split())

@@ -12,10 +12,10 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
 from adabn_cli.errors import ModelError
 from adabn_cli.files import full_suffix
-from adabn_cli.workflows import preparation
+from adabn_cli.jobs.adapt import request as preparation
+from adabn_cli.models.open import ModelRequest, open_model
 
 _RENDERINGS = ("--html", "--md", "--junit", "--openmetrics", "--model-card")
 

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from adabn_cli.checkpoints.opening import ModelRequest, open_model
-from adabn_cli.workflows.preprocessing import (
+from adabn_cli.jobs.preprocessing import (
     PreprocessingOptions,
     borrowed_note,
     resolve_preprocessing,
 )
+from adabn_cli.models.open import ModelRequest, open_model
 
 _VALUES = ("--mean", "0.5", "--std", "0.25")
 

@@ -167,7 +167,7 @@ def test_a_warning_is_for_what_may_be_pictures(command, model, tmp_path, others,
 
 
 def test_dicom_files_without_a_suffix_are_missed(command, model, tmp_path):
-    from adabn_cli.targets.left_out import warning_of
+    from adabn_cli.data.left_out import warning_of
 
     told = warning_of({"": 3}, {".dcm": 90, ".dicom": 0}, 90)
     assert told is not None
@@ -278,7 +278,7 @@ def test_files_of_a_report_name_no_place_on_this_machine(command, model, odd, tm
 
 def test_paths_of_a_run_whose_folder_is_not_known_in_full_leave_their_names():
     from adabn_cli.record import Record
-    from adabn_cli.renderers.portable_paths import portable
+    from adabn_cli.reports.portable_paths import portable
 
     text = (Path(__file__).parents[1] / "records" / "schema_1.json").read_text(encoding="utf-8")
     record = Record.model_validate_json(text)
@@ -306,8 +306,8 @@ def test_paths_of_a_run_whose_folder_is_not_known_in_full_leave_their_names():
     ],
 )
 def test_few_pictures_and_enough_pictures_are_one_rule(images, enough, told):
+    from adabn_cli.jobs.results.notices import Seen, notice_parts
     from adabn_cli.record import SampleSizePart, ScoresPart
-    from adabn_cli.workflows.notices import Seen, notice_parts
 
     size = enough and SampleSizePart(
         site="1", tolerance=0.1, images=(images,), errors=(0.1,), enough=enough

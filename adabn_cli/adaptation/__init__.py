@@ -1,0 +1,1 @@
+"""The method: which sites, which statistics, and what is written of them."""

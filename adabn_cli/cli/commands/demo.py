@@ -1,0 +1,39 @@
+"""`adabn demo`: the main job on the sample data that ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adabn_cli.cli.commands.run_report import show
+from adabn_cli.cli.consoles import tell
+from adabn_cli.cli.option_groups import shared as options
+from adabn_cli.cli.progress import shown_progress
+
+
+def demo(
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Adapt a net trained on MNIST digits to UCI's optical digits; both come with adabn."""
+    from adabn_cli.jobs.adapt.adabn import adapt as adapt_model
+    from adabn_cli.jobs.adapt.request import AdaptRequest
+    from adabn_cli.models.open import ModelRequest
+
+    data = sample_data()
+    model, target = data / "digits_bn.pt", data / "target"
+    if not (quiet or json_):
+        tell(f"$ adabn adapt {model} --target {target} --verify")
+    with shown_progress(quiet=quiet or json_) as progress:
+        adapted = adapt_model(AdaptRequest(ModelRequest(model), target, verify=True), progress)
+    show(adapted.record, json=json_, quiet=quiet)
+    return 0
+
+
+def sample_data() -> Path:
+    """The sample data: inside an installed package, beside it in a checkout."""
+    import adabn_cli
+
+    package = Path(adabn_cli.__file__).parent
+    inside = package / "sample_data"
+    return inside if inside.is_dir() else package.parent / "sample_data"

@@ -1,0 +1,57 @@
+"""What `adabn report` shows of runs: gates with them, and what changed since a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from adabn_cli.cli import consoles
+from adabn_cli.cli.commands.run_report import show
+
+if TYPE_CHECKING:
+    from adabn_cli.record import GatePart, Record
+
+
+def show_runs(
+    records: Sequence[Record], *, json: bool, quiet: bool, sites: Literal["few", "all"]
+) -> None:
+    """One run as its story, several side by side; as one JSON document, or a folder a line."""
+    if len(records) > 1:
+        _show_several(records, json=json, quiet=quiet)
+        return
+    (record,) = records
+    show(record, json=json, quiet=quiet, sites=sites)
+    if json or quiet:
+        return
+    if record.baseline is not None:
+        from adabn_cli.reports.terminal.baseline import render as render_baseline
+
+        consoles.show(render_baseline(record.baseline))
+    if record.gates:
+        from adabn_cli.reports.terminal.gates import render as render_gates
+
+        consoles.show(render_gates(record.gates))
+
+
+def _show_several(records: Sequence[Record], *, json: bool, quiet: bool) -> None:
+    from adabn_cli.gates.comparison import apart, as_document
+
+    if json:
+        consoles.write_json(as_document(records))
+    elif quiet:
+        for record in records:
+            consoles.write(record.run.folder or "")
+    else:
+        from adabn_cli.reports.terminal.comparison import render
+
+        consoles.show(render(records, apart(records)))
+
+
+def tell_gates(gates: Sequence[GatePart]) -> None:
+    """Gates that did not pass, on stderr, where stdout holds something else than their table."""
+    from adabn_cli.reports.words.wording import gate_told
+
+    for gate in gates:
+        if gate.status != "passed":
+            style = "yellow" if gate.level == "warn" else "bold red"
+            consoles.tell(f"{gate.expression} {gate_told(gate)}", style=style)

@@ -1,0 +1,118 @@
+"""Rows of a list or manifest, a path and perhaps a label each, as pictures. Opens none."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from adabn_cli.data.picture_formats import picture_suffixes
+from adabn_cli.data.readers.videos import SUFFIXES, frames_of
+from adabn_cli.data.source import Picture, Source, source_of
+from adabn_cli.errors import TargetError
+from adabn_cli.text import one_line, valid_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """A path as it was written, its label where it has one, and where that stands ("line 7")."""
+
+    place: str
+    path: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of a list or table, and what to tell of them.
+
+    `one_hot` are the columns that were read as one label, in their order; `unlabeled` says why no
+    row has a label.
+    """
+
+    rows: tuple[Row, ...]
+    one_hot: tuple[str, ...] = ()
+    unlabeled: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def source_of_rows(kind: str, found: Rows, file: Path) -> Source:
+    """The pictures that a file lists, as a source. Raises TargetError as `pictures_of` does."""
+    _require_suffix(found.rows, file)
+    source = source_of(
+        kind,
+        pictures_of(found.rows, file.parent, str(file)),
+        labels_from=f"labels in {'stdin' if file.name == '-' else one_line(file.name)}",
+    )
+    return replace(source, one_hot=found.one_hot, notes=found.notes)
+
+
+def _require_suffix(rows: Sequence[Row], file: Path) -> None:
+    """Raises TargetError where the first path is that of a picture but for its suffix."""
+    for row in rows[:1]:
+        suffix = missing_suffix(row.path, lambda path: is_there(file.parent / path))
+        if suffix:
+            raise TargetError(
+                f"{row.place}: {one_line(row.path)} is no file, {one_line(row.path)}{suffix} is.",
+                where=str(file),
+                hint=f"Give --path-suffix {suffix}.",
+            )
+
+
+def is_there(file: Path) -> bool:
+    """Whether it is a file; a name that could be none is not."""
+    return os.path.isfile(file)  # noqa: PTH113 -- Path.is_file raises for names that are too long.
+
+
+def missing_suffix(path: str, is_picture: Callable[[str], bool]) -> str | None:
+    """The suffix with which the path is that of a picture, if it is none without."""
+    if not path or "\0" in path or is_picture(path):
+        return None
+    suffixes = sorted(picture_suffixes())
+    endings = [ending for suffix in suffixes for ending in (suffix, suffix.upper())]
+    return next((ending for ending in endings if is_picture(path + ending)), None)
+
+
+def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
+    """A picture for each row; relative paths are from `folder`.
+
+    Raises TargetError, with the place, for an empty path and one that is there twice.
+    """
+    found: dict[str, Row] = {}
+    pictures = []
+    for row in rows:
+        if not row.path.strip() or "\0" in row.path:
+            raise TargetError(f"{row.place}: no path.", where=where, hint="Write or remove it.")
+        written = _as_written_here(row.path, folder)
+        name = valid_text(posixpath.normpath(written))
+        other = found.setdefault(name, row)
+        if other is not row:
+            raise TargetError(
+                f"{row.place}: {one_line(name)} is listed at {other.place} too.",
+                where=where,
+                hint="List every picture once: it would count twice in the statistics.",
+            )
+        file, label = folder / written, row.label or None
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            pictures += frames_of(name, file, label)
+        else:
+            pictures.append(Picture(name, partial(_open, file, row.place), label, file=file))
+    return pictures
+
+
+def _as_written_here(path: str, folder: Path) -> str:
+    r"""The path with `/` for the `\` of a list that was written on Windows."""
+    if "\\" in path and not (folder / path).exists():
+        return path.replace("\\", "/")
+    return path
+
+
+def _open(file: Path, place: str) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise ValueError(f"{(error.strerror or str(error)).lower()} ({place})") from error

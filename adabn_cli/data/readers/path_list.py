@@ -1,0 +1,51 @@
+"""A list of paths as a source: a text file, a path a line, or what came in on stdin.
+
+Behind each path may stand its class, as in `img/a.png 2`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from adabn_cli.data.readers.class_list import rows_of_lines
+from adabn_cli.data.readers.listed_paths import Rows, is_there, source_of_rows
+from adabn_cli.data.source import Location, PathList, Source
+from adabn_cli.data.tables.columns import BY_HEADER, Columns
+from adabn_cli.data.tables.text_file import UTF_16
+from adabn_cli.errors import TargetError
+
+
+def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+    """The pictures that are listed, whatever their suffix; paths are relative to the list.
+
+    Raises TargetError, with the line, for a path that is there twice, and where only some lines
+    have a class.
+    """
+    if isinstance(location, PathList):
+        listed, kind = location, "list on stdin"
+    else:
+        file = Path(location)
+        listed, kind = list_of(file.read_bytes(), file.parent, str(file)), "list of paths"
+    lines = [
+        (f"line {line}", path) for line, path in enumerate(listed.paths, start=1) if path.strip()
+    ]
+    try:
+        rows = rows_of_lines(lines, lambda path: is_there(listed.folder / columns.whole(path)))
+    except ValueError as error:
+        raise TargetError(
+            f"The list cannot be used: {error}.",
+            where=str(listed),
+            hint="Write a class behind every path, or behind none.",
+        ) from error
+    whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
+    return source_of_rows(kind, Rows(whole), listed.folder / Path(listed.name).name)
+
+
+def list_of(text: bytes, folder: Path, name: str = "-") -> PathList:
+    """The paths in a text, a line each, as the system spells them."""
+    if text.startswith(UTF_16):  # As Windows' own shell writes it.
+        text = text.decode("utf-16", "replace").encode()
+    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return PathList(tuple(os.fsdecode(line.rstrip(b"\r")) for line in lines), folder, name)

@@ -1,0 +1,1 @@
+"""Tables that people wrote: their text, and what their columns mean."""

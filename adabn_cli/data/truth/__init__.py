@@ -1,0 +1,1 @@
+"""What a picture is known to show: classes, values, masks."""

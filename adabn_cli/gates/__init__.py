@@ -1,0 +1,1 @@
+"""A record against limits and against an earlier run. Knows no torch."""

@@ -1,0 +1,1 @@
+"""One target measured in shards, by machines that never meet, and merged."""

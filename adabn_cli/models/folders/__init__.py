@@ -1,0 +1,1 @@
+"""Folders that other libraries write: a configuration and a file of weights."""

@@ -1,0 +1,1 @@
+"""Networks that come as graphs of torch: TorchScript and exported programs."""

@@ -1,0 +1,1 @@
+"""Live modules whose forward waits at every site."""

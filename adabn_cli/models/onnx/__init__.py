@@ -1,0 +1,1 @@
+"""ONNX graphs, run by onnxruntime in stages that end at the sites."""

@@ -1,0 +1,146 @@
+"""Whether the data files of an ONNX graph are its own: what it says of them, against what they are.
+
+Knows where the graph says that a tensor lies; runs and writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adabn_cli.errors import ModelError
+from adabn_cli.models.containers.byte_patch import ByteSpan
+from adabn_cli.text import one_line
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+_EXTERNAL = 1  # TensorProto.EXTERNAL
+# Bits of an element whose type is packed, several to a byte, by the name of the type's end.
+_PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+# Writers fill up to a page, or to what Windows maps at once.
+_ALIGNMENTS = (4096, 65536)
+_HINT = "Copy the graph and its data files again, together, from where they were exported."
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """A tensor in a data file: which, by its name beside the graph, and in which of its bytes.
+
+    `length` is what its type and shape take; `said` is what the graph says of it, in its words.
+    """
+
+    name: str
+    file: str
+    span: ByteSpan
+    said: dict[str, str]
+
+
+def external_tensors(path: Path, tensors: Iterable[TensorProto]) -> Iterator[ExternalTensor]:
+    """Those tensors of a graph that lie in data files, which are all there and in its folder.
+
+    Raises ModelError otherwise, and if it is no number where one lies.
+    """
+    for tensor in tensors:
+        if tensor.data_location != _EXTERNAL:
+            continue
+        said = {item.key: item.value for item in tensor.external_data}
+        file = said.get("location", "")
+        _require_file(path, file)
+        try:
+            start = int(said.get("offset", "0"))
+            if min(start, int(said.get("length", "0"))) < 0:
+                raise ValueError("a negative number")
+            span = ByteSpan(start, _bytes_of(tensor))
+        except (KeyError, ValueError) as error:
+            name = one_line(tensor.name)
+            raise _foreign(path, f"where {name!r} lies is not known", file) from error
+        yield ExternalTensor(tensor.name, file, span, said)
+
+
+def _require_file(path: Path, name: str) -> None:
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ModelError(
+            "The model names a data file outside its folder.",
+            where=f"{path}: {name}",
+            hint="Export it again with its data beside it.",
+        )
+    if not (path.parent / name).is_file():
+        raise ModelError(
+            "A data file of the model is missing.",
+            where=str(path.parent / name),
+            hint=f"Copy {name} beside the model; it holds the weights.",
+        )
+
+
+def _bytes_of(tensor: TensorProto) -> int:
+    """How many bytes a tensor of its type and shape takes."""
+    from onnx import TensorProto, helper
+
+    elements: int = math.prod(tensor.dims)
+    kind = TensorProto.DataType.Name(tensor.data_type)
+    if kind in _PACKED:
+        return math.ceil(elements * _PACKED[kind] / 8)
+    size: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return elements * size
+
+
+def belonging(path: Path, tensors: Sequence[ExternalTensor]) -> tuple[str, ...]:
+    """Notes on data files that hold more than the graph's tensors.
+
+    Raises ModelError if one cannot be the graph's: a tensor lies beyond its end, takes another
+    number of bytes than its shape, shares some of them with another, or the checksum is of others.
+    """
+    files = sorted({tensor.file for tensor in tensors})
+    notes = []
+    for file in files:
+        own = sorted(
+            (tensor for tensor in tensors if tensor.file == file),
+            key=lambda tensor: (tensor.span.start, tensor.span.end),
+        )
+        size = (path.parent / file).stat().st_size
+        for problem in (*_misplaced(own, size), *_of_another_sum(path.parent / file, own)):
+            raise _foreign(path, problem, file)
+        end = max(tensor.span.end for tensor in own)
+        if size not in (end, *(math.ceil(end / step) * step for step in _ALIGNMENTS)):
+            notes.append(
+                f"{one_line(file)} holds {size - end:,} bytes more than the tensors of the graph: "
+                "it may be the data file of another model."
+            )
+    return tuple(notes)
+
+
+def _misplaced(tensors: Sequence[ExternalTensor], size: int) -> Iterator[str]:
+    """What contradicts the size of a file; the tensors come in the order of their bytes."""
+    for tensor in tensors:
+        name, length = one_line(tensor.name), int(tensor.said.get("length", tensor.span.length))
+        if length != tensor.span.length:
+            yield f"{name!r} takes {tensor.span.length:,} bytes, and {length:,} are named for it"
+        if tensor.span.end > size:
+            yield f"{name!r} ends at byte {tensor.span.end:,} of a file of {size:,}"
+    for first, second in pairwise(tensors):
+        if second.span.start < first.span.end and first.span != second.span:
+            yield f"{one_line(first.name)!r} and {one_line(second.name)!r} share some of its bytes"
+
+
+def _of_another_sum(file: Path, tensors: Sequence[ExternalTensor]) -> Iterator[str]:
+    """Which checksum, SHA-1 as the format has it, is not that of the file."""
+    sums = {said.lower() for tensor in tensors if (said := tensor.said.get("checksum"))}
+    if sums:
+        with file.open("rb") as stream:
+            actual = hashlib.file_digest(stream, "sha1").hexdigest()
+        if sums != {actual}:
+            yield "its checksum is not the one that the graph names"
+
+
+def _foreign(path: Path, problem: str, file: str) -> ModelError:
+    return ModelError(
+        f"The data file is not the one of this graph: {problem}.",
+        where=f"{path}: {one_line(file)}",
+        hint=_HINT,
+    )

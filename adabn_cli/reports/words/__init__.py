@@ -1,0 +1,1 @@
+"""What is said of a record, in words and figures, the same in every rendering."""
