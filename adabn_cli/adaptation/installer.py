@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from adabn_cli.adaptation.profiles import Profile
+from adabn_cli.adaptation.rules import RULES, Rule, impossible_statistics, never_learned
 from adabn_cli.errors import IN_FLOAT32, ModelError, UsageError
 from adabn_cli.model import Model, Signal, Site, entries_of, statistics_of
 from adabn_cli.moments import EstimatedMoments, Moments, SiteMoments, measure
-from adabn_cli.normalizers import MATCHED, normalizer
-from adabn_cli.normalizers.stored_values import impossible_statistics, never_learned
 from adabn_cli.text import first_few
 
 #: How a site's statistics follow from what was measured there.
@@ -264,7 +263,7 @@ class Installer:
         self.source = {
             name: believed
             for name, site in self.sites.items()
-            if (believed := normalizer(site.kind).believed(site, state)) is not None
+            if (believed := RULES[site.kind].believed(site, state)) is not None
         }
         self.comparable = {
             name: believed
@@ -294,8 +293,11 @@ class Installer:
             name
             for name in selected
             if (self.profile is not None and name in self.profile.sites)
-            or (self.adaptation.method == "adabn" and self.sites[name].kind not in MATCHED)
+            or (self.adaptation.method == "adabn" and not self._rule(name).needs_profile)
         )
+
+    def _rule(self, name: str) -> Rule:
+        return RULES[self.sites[name].kind]
 
     @property
     def _matches(self) -> bool:
@@ -314,7 +316,7 @@ class Installer:
         site, source = self.sites[site.name], self.source.get(site.name)
         if not self.aim.expected or source is None:
             wanted = self.adaptation.target_moments(site, source, measured, self.images)
-            keeps_C = measured.pixels.dead_C if site.kind in MATCHED else None
+            keeps_C = measured.pixels.dead_C if RULES[site.kind].needs_profile else None
         else:
             target = measured.estimated(self.images)
             expected = self.aim.expected[site.name].on(target.mean_C.device)
@@ -329,7 +331,7 @@ class Installer:
     def install(self, site: Site, moments: Moments) -> None:
         """Makes the site normalize by `moments`. Raises ModelError where they do not fit it."""
         state = self.model.state()
-        entries = normalizer(site.kind).absorb(self.sites[site.name], state, moments)
+        entries = RULES[site.kind].absorb(self.sites[site.name], state, moments)
         for key, value in entries.items():
             if not torch.isfinite(value.to(state[key].dtype)).all():
                 overflow = "Look for broken pictures or an overflow in front of this layer."

@@ -12,6 +12,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from adabn_cli.adaptation.rules import RULES, STORED
 from adabn_cli.errors import InputError, UnsafeError
 from adabn_cli.jobs.checks.believing import broken_entries, unlearned_sites
 from adabn_cli.jobs.checks.probing import channels_taken, in_stretches
@@ -22,7 +23,6 @@ from adabn_cli.models.checkpoint import Checkpoint, open_checkpoint, unsafe_impo
 from adabn_cli.models.folders.folder import weights_in
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
 from adabn_cli.models.sniff import sniff
-from adabn_cli.normalizers import MATCHED, NORMALIZERS, normalizer, stored_normalizer
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 
 # Height and width of a picture that most networks run on, where nothing says theirs.
@@ -90,8 +90,8 @@ def _network(opened: OpenedModel) -> dict[str, object]:
                 name=site.name,
                 kind=site.kind,
                 channels=site.channels,
-                eps=None if site.kind in MATCHED else site.eps,
-                rule=normalizer(site.kind).RULE,
+                eps=None if RULES[site.kind].needs_profile else site.eps,
+                rule=RULES[site.kind].says,
             )
             for site in model.sites
         ),
@@ -132,7 +132,7 @@ def _doubts(sites: Sequence[Site], entries: Mapping[str, Tensor]) -> dict[str, o
 
 def _stored_site(site: InspectedSite) -> Site:
     """The site of these names; of no kind that stores statistics it has no entries."""
-    held = stored_normalizer(site.kind).HOLDS if site.kind in NORMALIZERS else {}
+    held = RULES[site.kind].holds
     keys = {role: f"{site.name}.{name}" for role, name in held.items()}
     return Site(site.name, site.kind, site.channels, 0.0, keys)
 
@@ -144,8 +144,8 @@ def _preprocessing_part(preprocessing: Preprocessing | None) -> PreprocessingPar
 def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
     """The sites in a state dict, told by the names and sizes of its entries alone."""
     sites: dict[str, InspectedSite] = {}
-    for kind in NORMALIZERS:
-        first, *others = stored_normalizer(kind).HOLDS.values()
+    for kind, known in STORED.items():
+        first, *others = known.holds.values()
         for key, tensor in entries.items():
             name = key.removesuffix(f".{first}")
             if name == key or name in sites or is_of_further_split(name):
@@ -155,7 +155,7 @@ def sites_by_name(entries: Mapping[str, Tensor]) -> tuple[InspectedSite, ...]:
             beside = [entries.get(f"{name}.{other}") for other in others]
             if all(other is not None and other.numel() == tensor.numel() for other in beside):
                 channels = tensor.numel()
-                rule = normalizer(kind).RULE
+                rule = known.says
                 sites[name] = InspectedSite(
                     name=name, kind=kind, channels=channels, eps=None, rule=rule
                 )
@@ -168,7 +168,7 @@ def _weight_normalized(entries: Mapping[str, Tensor]) -> Iterator[InspectedSite]
         for ending in (".weight_g", ".parametrizations.weight.original0"):
             name = key.removesuffix(ending)
             if name != key and f"{name}.bias" in entries:
-                rule = normalizer("weight_norm").RULE
+                rule = RULES["weight_norm"].says
                 yield InspectedSite(
                     name=name, kind="weight_norm", channels=g.numel(), eps=None, rule=rule
                 )

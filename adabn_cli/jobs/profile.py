@@ -14,6 +14,7 @@ from torch import Tensor
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.data.source import Location, files_of
 from adabn_cli.errors import IN_FLOAT32, ModelError
@@ -35,7 +36,6 @@ from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, Signal
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
-from adabn_cli.normalizers import MATCHED
 from adabn_cli.record import ProfileRecord
 
 #: Where `adapt` looks for a profile that it was not told of, beside the model.
@@ -147,7 +147,7 @@ def profile_of(
         survey = _Survey(model, moments, scores, sizes)
         moments = observe(model, batches, no_output, _second_half(progress), survey.measure)
     kinds = {site.name: site.kind for site in model.sites}
-    if moments and kinds[last := list(moments)[-1]] in MATCHED:
+    if moments and RULES[kinds[last := list(moments)[-1]]].needs_profile:
         del moments[last]
     if not moments:
         raise ModelError(

@@ -1,57 +1,11 @@
-"""Batch Renormalization (Ioffe 2017): the layers, and how their statistics are re-estimated.
-
-The layers know how to train; the rule knows state entries alone. C channels, * any positions.
-"""
+"""Batch Renormalization (Ioffe 2017): layers to train with. C channels, * any positions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from adabn_cli.model import Site
-from adabn_cli.moments import Moments
-
-HOLDS = {"mean": "running_mean", "std": "running_std"}
-INITIAL = {"mean": 0.0, "std": 1.0}
-RULE = "replaces the running mean and standard deviation by the target's"
-
-# Only the layers below count their steps under this name: a sign of where their eps is.
-_COUNTER = "schedule_step"
-
-
-def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-    """The stored statistics, [C] each, without the eps that the stored deviation holds."""
-    mean_C = state[site.keys["mean"]].flatten().double().clone()  # Not the live entry.
-    std_C = state[site.keys["std"]].flatten().double()
-    if _eps_is_in_variance(site, state):
-        var_C = (std_C**2 - site.eps).clamp_min(0)
-    else:
-        var_C = (std_C - site.eps).clamp_min(0) ** 2
-    return Moments.of_variance(1, mean_C, var_C)
-
-
-def absorb(site: Site, state: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
-    """AdaBN (Li et al. 2016): the target's mean, and the root of its pooled variance with eps.
-
-    `running_std` is what eval mode divides by. Ioffe's Algorithm 1, and so the layers here, put eps
-    under the root; the PyTorch implementation that most others descend from adds it to the root.
-    """
-    shape = state[site.keys["mean"]].shape
-    if _eps_is_in_variance(site, state):
-        std_C = (moments.var_C + site.eps).sqrt()
-    else:
-        std_C = moments.var_C.sqrt() + site.eps
-    return {
-        site.keys["mean"]: moments.mean_C.reshape(shape),
-        site.keys["std"]: std_C.reshape(shape),
-    }
-
-
-def _eps_is_in_variance(site: Site, state: Mapping[str, Tensor]) -> bool:
-    return site.keys["std"].removesuffix(HOLDS["std"]) + _COUNTER in state
 
 
 class ClippingSchedule(NamedTuple):
@@ -167,14 +121,14 @@ class _BatchRenorm(nn.Module):
     ) -> None:
         """Reads BatchNorm's entries too, and those of layers that count their batches."""
         var_C = state_dict.get(prefix + "running_var")
-        if var_C is not None and prefix + HOLDS["std"] not in state_dict:
+        if var_C is not None and prefix + "running_std" not in state_dict:
             del state_dict[prefix + "running_var"]
-            state_dict[prefix + HOLDS["std"]] = (var_C + self.eps).sqrt()
-        if prefix + _COUNTER not in state_dict:
+            state_dict[prefix + "running_std"] = (var_C + self.eps).sqrt()
+        if prefix + "schedule_step" not in state_dict:
             batches = state_dict.pop(prefix + "num_batches_tracked", None)
             # BatchNorm itself counted nothing before version 2 of its state dict.
             step = torch.zeros_like(self.schedule_step) if batches is None else batches
-            state_dict[prefix + _COUNTER] = step
+            state_dict[prefix + "schedule_step"] = step
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

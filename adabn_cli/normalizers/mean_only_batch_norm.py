@@ -1,41 +1,12 @@
-"""Mean-only Batch Normalization (Salimans, Kingma 2016, sec. 4): the layers, and their adaptation.
+"""Mean-only Batch Normalization (Salimans, Kingma 2016, sec. 4): layers to train with.
 
 Stands behind a weight-normalized layer without bias. Knows no weight. C channels, * any positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
-
-from adabn_cli.model import Site
-from adabn_cli.moments import Moments
-
-HOLDS = {"mean": "running_mean"}
-INITIAL = {"mean": 0.0}
-RULE = "replaces the running mean by the target's"
-
-
-def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-    """The stored mean with the reference's variance; None without a reference.
-
-    A mean without a variance is no Gaussian: without a source profile a record gives no KL for such
-    a site, and --prior and --alpha have nothing to mix in. A made-up variance would give figures
-    that no source image stands for: the weight norm that should keep the scale is learned and need
-    not be near 1.
-    """
-    if site.reference is None:
-        return None
-    mean_C = state[site.keys["mean"]].flatten().double().clone()  # Not the live entry.
-    return Moments.of_variance(1, mean_C, site.reference.var_C)
-
-
-def absorb(site: Site, state: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
-    """AdaBN (Li et al. 2016) where the mean is all there is: the target's takes its place."""
-    key = site.keys["mean"]
-    return {key: moments.mean_C.reshape(state[key].shape)}
 
 
 class _MeanOnlyBatchNorm(nn.Module):

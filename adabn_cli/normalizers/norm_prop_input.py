@@ -1,4 +1,4 @@
-"""The input normalization of Normalization Propagation (Arpit et al. 2016): layer and adaptation.
+"""The input normalization of Normalization Propagation (Arpit et al. 2016).
 
 The only place of such a network with data statistics; the layers behind it are in `norm_prop`.
 C channels, * any positions.
@@ -6,38 +6,13 @@ C channels, * any positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Site
 from adabn_cli.moments import Moments, measure
-
-HOLDS = {"mean": "input_mean", "std": "input_std"}
-# Pictures that were normalized before they came here have a mean of 0 and a deviation of 1.
-INITIAL: Mapping[str, float] = {}
-RULE = "replaces the input's mean and standard deviation by the target's"
-
-
-def believed(site: Site, state: Mapping[str, Tensor]) -> Moments | None:
-    """The stored statistics, [C] each, without the eps under the stored root."""
-    mean_C = state[site.keys["mean"]].flatten().double().clone()  # Not the live entry.
-    var_C = state[site.keys["std"]].flatten().double() ** 2 - site.eps
-    return Moments.of_variance(1, mean_C, var_C.clamp_min(0))
-
-
-def absorb(site: Site, state: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
-    """The target's global mean and `sqrt(variance + eps)` take the stored place.
-
-    Nothing else in the network depends on data, so this is all there is to adapt.
-    """
-    shape = state[site.keys["mean"]].shape
-    return {
-        site.keys["mean"]: moments.mean_C.reshape(shape),
-        site.keys["std"]: (moments.var_C + site.eps).sqrt().reshape(shape),
-    }
 
 
 class NormPropInput(nn.Module):

@@ -1,9 +1,7 @@
-"""Weight Normalization (Salimans, Kingma 2016): initialization, scale, range, adaptation.
+"""Weight Normalization (Salimans, Kingma 2016): initialization, scale, range.
 
 Works on layers under `torch.nn.utils.parametrizations.weight_norm`, `w = g v / ||v||`, where
 `parametrizations.weight.original0` is g and `original1` is v. C output channels, one g each.
-Without statistics of its own such a layer is adapted as one without a normalizer is, by matching
-its output to a source profile; what scales the output scales g.
 """
 
 from __future__ import annotations
@@ -19,17 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from adabn_cli.errors import ModelError
 from adabn_cli.moments import measure
-from adabn_cli.normalizers.affine import RULE, absorb, believed
 from adabn_cli.normalizers.mean_only_batch_norm import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d
-
-__all__ = [
-    "RULE",
-    "absorb",
-    "believed",
-    "data_dependent_init",
-    "limit_v_norms",
-    "log_scale_weight_norm",
-]
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

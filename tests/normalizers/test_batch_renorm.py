@@ -12,10 +12,10 @@ from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.model import Site
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.moments import Moments
-from adabn_cli.normalizers import batch_renorm
 from adabn_cli.normalizers.batch_renorm import (
     BatchRenorm1d,
     BatchRenorm2d,
@@ -356,8 +356,8 @@ def test_what_is_absorbed_is_believed(counter: str) -> None:
     site = Site("a", "batch_renorm", 3, 1e-3, {"mean": "a.running_mean", "std": "a.running_std"})
     state = {key: torch.ones(3) for key in site.keys.values()} | {f"a.{counter}": torch.tensor(1)}
     moments = Moments.of_variance(7, torch.tensor([1.0, -2, 0]), torch.tensor([4.0, 1e-4, 0]))
-    entries = batch_renorm.absorb(site, state, moments)
-    believed = batch_renorm.believed(site, state | entries)
+    entries = RULES["batch_renorm"].absorb(site, state, moments)
+    believed = RULES["batch_renorm"].believed(site, state | entries)
     torch.testing.assert_close(believed.mean_C, moments.mean_C)
     torch.testing.assert_close(believed.var_C, moments.var_C, rtol=1e-9, atol=1e-15)
     assert all((entries["a.running_std"] > 0).tolist())

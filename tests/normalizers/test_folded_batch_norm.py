@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from adabn_cli.adaptation.rules import RULES, FoldedSite, Unfolded
 from adabn_cli.model import Site
 from adabn_cli.moments import Moments
-from adabn_cli.normalizers import normalizer
-from adabn_cli.normalizers.folded_batch_norm import FoldedSite, Unfolded
 
 KEYS = {"scale": "a", "shift": "b"}
 EPS = 1e-3
@@ -34,7 +33,7 @@ def x() -> Tensor:
 
 def test_a_folded_layer_is_adapted_as_the_layer_before_the_fold(x: Tensor) -> None:
     y = normalized(x, MEAN, VAR)
-    rule = normalizer("folded_batch_norm")
+    rule = RULES["folded_batch_norm"]
     moments = Moments.of_variance(50, y.mean(0), y.var(0, correction=0))
     entries = rule.absorb(SITE, {}, moments)
     wanted = normalized(x, x.mean(0), x.var(0, correction=0))
@@ -46,9 +45,7 @@ def test_a_folded_layer_is_adapted_as_the_layer_before_the_fold(x: Tensor) -> No
 
 
 def test_at_first_it_believes_what_was_stored() -> None:
-    found = normalizer("folded_batch_norm").believed(
-        SITE, {"a": torch.ones(5), "b": torch.zeros(5)}
-    )
+    found = RULES["folded_batch_norm"].believed(SITE, {"a": torch.ones(5), "b": torch.zeros(5)})
     assert found is not None
     torch.testing.assert_close(found.mean_C, BETA)
     torch.testing.assert_close(found.var_C, GAMMA**2 * VAR / (VAR + EPS), atol=1e-12, rtol=1e-9)
@@ -57,4 +54,4 @@ def test_at_first_it_believes_what_was_stored() -> None:
 def test_without_a_reference_there_is_no_rule() -> None:
     site = Site("conv", "folded_batch_norm", 5, 1e-8, KEYS)
     with pytest.raises(ValueError, match="no reference"):
-        normalizer("folded_batch_norm").believed(site, {})
+        RULES["folded_batch_norm"].believed(site, {})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import adabn_cli
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.model import Site
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.live.sites import find_sites
@@ -18,7 +19,6 @@ from adabn_cli.moments import measure
 from adabn_cli.normalizers.mean_only_batch_norm import (
     MeanOnlyBatchNorm1d,
     MeanOnlyBatchNorm2d,
-    believed,
 )
 
 SHAPES = [
@@ -118,7 +118,12 @@ def test_batch_norm_is_not_taken_for_its_mean_alone() -> None:
 
 
 def test_it_believes_no_variance() -> None:
-    assert believed(Site("a", "mean_only_batch_norm", 4, 1e-5, {"mean": "a"}), {}) is None
+    assert (
+        RULES["mean_only_batch_norm"].believed(
+            Site("a", "mean_only_batch_norm", 4, 1e-5, {"mean": "a"}), {}
+        )
+        is None
+    )
 
 
 def test_adapting_leaves_a_residual_under_a_millionth_and_claims_no_divergence() -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import adabn_cli
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.errors import TargetError
 from adabn_cli.model import Site
 from adabn_cli.moments import Moments
-from adabn_cli.normalizers import norm_prop_input
 from adabn_cli.normalizers.norm_prop_input import NormPropInput
 
 
@@ -69,8 +69,8 @@ def test_what_is_absorbed_is_believed() -> None:
     site = Site("a", "norm_prop_input", 2, 1e-3, {"mean": "input_mean", "std": "input_std"})
     state = {key: torch.ones(2) for key in site.keys.values()}
     moments = Moments.of_variance(7, torch.tensor([1.0, -2]), torch.tensor([4.0, 0]))
-    entries = norm_prop_input.absorb(site, state, moments)
-    believed = norm_prop_input.believed(site, state | entries)
+    entries = RULES["norm_prop_input"].absorb(site, state, moments)
+    believed = RULES["norm_prop_input"].believed(site, state | entries)
     torch.testing.assert_close(believed.mean_C, moments.mean_C)
     torch.testing.assert_close(believed.var_C, moments.var_C, rtol=1e-9, atol=1e-15)
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import adabn_cli
+from adabn_cli.adaptation.rules import FoldedBatchNorm
 from adabn_cli.cli.boundary import run
 from adabn_cli.models.containers import byte_patch
 from adabn_cli.models.open import ModelRequest, open_model
-from adabn_cli.normalizers import folded_batch_norm
 from adabn_cli.record import Record
 
 HALF = ["--img-size", "8", "--mean", ".5,.5,.5", "--std", ".5,.5,.5", "-q"]
@@ -305,12 +305,12 @@ def test_verifying_measures_what_was_written(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = graph(fused(*ONNX), fused(*ONNX), tmp_path / "model.onnx")
-    absorb = folded_batch_norm.absorb
+    absorb = FoldedBatchNorm.absorb
 
     def wrong(*args: Any) -> dict[str, Tensor]:
         return {key: 1.1 * value for key, value in absorb(*args).items()}
 
-    monkeypatch.setattr(folded_batch_norm, "absorb", wrong)
+    monkeypatch.setattr(FoldedBatchNorm, "absorb", wrong)
     more = ["--reference", folders["net.pth"], "--verify"]
     record = adapt(model, folders, tmp_path / "run", *more)
     assert record.residual is not None

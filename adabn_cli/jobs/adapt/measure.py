@@ -14,6 +14,7 @@ from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.waiting import ranks_of, waiting_of
 from adabn_cli.adaptation.installer import Aim, Installer, select_sites
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.batch import Batches, Progress
 from adabn_cli.errors import ModelError
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
@@ -26,7 +27,6 @@ from adabn_cli.measures.residual import WorstResidual
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model, statistics_of
 from adabn_cli.moments import SiteMoments
-from adabn_cli.normalizers import MATCHED
 from adabn_cli.text import first_few
 
 
@@ -145,7 +145,8 @@ def require_adaptable(model: Model, *, with_profile: bool, path: Path | None = N
 
     Without stored statistics it takes a source profile to adapt.
     """
-    if model.sites and (with_profile or not all(site.kind in MATCHED for site in model.sites)):
+    storing = [site for site in model.sites if not RULES[site.kind].needs_profile]
+    if storing or (model.sites and with_profile):
         return
     hint = "Give a model with BatchNorm or another normalizer that keeps running statistics."
     if model.sites:
@@ -175,7 +176,11 @@ def left_out_warning(installer: Installer) -> tuple[str, ...]:
     """
     sites = installer.model.sites
     asked = select_sites(sites, installer.adaptation.layers)
-    left = [x.name for x in sites if x.name in asked - installer.selected and x.kind in MATCHED]
+    left = [
+        x.name
+        for x in sites
+        if x.name in asked - installer.selected and RULES[x.kind].needs_profile
+    ]
     if not left or installer.profile is not None:
         return ()
     return (

@@ -11,11 +11,11 @@ from torch import Tensor
 from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.measures.residual import WorstResidual, residual, worst
 from adabn_cli.model import Model, Signal
 from adabn_cli.moments import Moments, SiteMoments
-from adabn_cli.normalizers import EXACT, normalizer
 
 
 def as_written(
@@ -77,10 +77,10 @@ def worst_residual(
     sites, state = installer.sites, installer.model.state()
     residuals = {}
     for name in estimate.installed:
-        site, rule = sites[name], normalizer(sites[name].kind)
+        site, rule = sites[name], RULES[sites[name].kind]
         held = rule.believed(site, state)
         wanted: Moments | None = installer.wanted(site, seen[name])
-        if wanted is not None and site.kind not in EXACT:
+        if wanted is not None and not rule.keeps_all:
             # What the site would believe if it had absorbed it.
             wanted = rule.believed(site, {**state, **rule.absorb(site, state, wanted)})
         if held is not None and wanted is not None:

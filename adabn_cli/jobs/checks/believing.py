@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from adabn_cli.adaptation.installer import Adaptation, select_sites
+from adabn_cli.adaptation.rules import STORED, impossible_statistics, never_learned
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Site
-from adabn_cli.normalizers import NORMALIZERS
-from adabn_cli.normalizers.stored_values import impossible_statistics, never_learned
 from adabn_cli.outputs import Boxes, Outputs
 from adabn_cli.text import first_few
 
@@ -96,7 +95,7 @@ def believe_adapted(
         )
         belief = Belief(impossible=tuple(found), warnings=(told,))
     belief = _with_unlearned(belief, model)
-    stored = [site.name for site in model.sites if site.kind in NORMALIZERS]
+    stored = [site.name for site in model.sites if site.kind in STORED]
     consents = adaptation.adapt_initial or adaptation.method != "adabn"
     if belief.unlearned and len(belief.unlearned) == len(stored) and not consents:
         raise ModelError(
@@ -185,7 +184,7 @@ def _with_unlearned(belief: Belief, model: Model) -> Belief:
     unlearned = unlearned_sites(model.sites, model.state())
     if not unlearned:
         return belief
-    stored = sum(site.kind in NORMALIZERS for site in model.sites)
+    stored = sum(site.kind in STORED for site in model.sites)
     told = (
         f"{len(unlearned)} of {_count(stored, 'site')} never learned any statistics (mean 0, "
         f"variance 1): {first_few(unlearned, 3)}. {_CAUSES} There is no source to hold them "

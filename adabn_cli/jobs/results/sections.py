@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adabn_cli.adaptation.installer import Installer, select_sites
 from adabn_cli.adaptation.profiles import Profile
+from adabn_cli.adaptation.rules import RULES
 from adabn_cli.jobs.adapt.measure import Outcome
 from adabn_cli.jobs.results.task_sections import surveyed_part
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
@@ -32,7 +33,6 @@ from adabn_cli.measures.estimated_accuracy import (
 )
 from adabn_cli.measures.scores import Scores
 from adabn_cli.moments import SiteMoments
-from adabn_cli.normalizers import MATCHED
 from adabn_cli.record import (
     CalibrationPart,
     ChangePart,
@@ -230,7 +230,7 @@ def _why_not(outcome: Outcome, name: str) -> str:
         return "no call of it was seen; it keeps its source statistics"
     if name not in select_sites(outcome.installer.model.sites, outcome.installer.adaptation.layers):
         return "left out by --layers"
-    if outcome.installer.sites[name].kind in MATCHED:
+    if RULES[outcome.installer.sites[name].kind].needs_profile:
         if outcome.installer.profile is None:
             return "a BatchNorm folded in takes --reference or a source profile"
         return "not in the profile, as the layer that gives the model's output is not"

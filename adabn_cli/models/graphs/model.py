@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adabn_cli.adaptation.rules import STORED
 from adabn_cli.errors import ModelError
 from adabn_cli.model import (
     Conduct,
@@ -26,7 +27,6 @@ from adabn_cli.model import (
 )
 from adabn_cli.models.live.module import pick_outputs
 from adabn_cli.models.metadata import Metadata
-from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 from adabn_cli.outputs import Outputs
 
 #: A forward that waits at every site and returns whatever the network returns.
@@ -211,8 +211,8 @@ def _by_layer(entries: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _as_site(path: str, held: Mapping[str, Tensor], eps: float) -> Site | None:
     """The site of a layer that holds these tensors, told by them as in a live module."""
-    for kind in NORMALIZERS:
-        roles = stored_normalizer(kind).HOLDS
+    for kind, rule in STORED.items():
+        roles = rule.holds
         if not held.keys() >= set(roles.values()):
             continue
         sizes = {held[name].numel() for name in roles.values()}

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from adabn_cli.adaptation.rules import STORED
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
 from adabn_cli.models.architectures.key_views import is_of_further_split
 from adabn_cli.models.live.output_layers import OutputLayer, as_output_layer
-from adabn_cli.normalizers import NORMALIZERS, stored_normalizer
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -161,8 +161,8 @@ def _require_plain(name: str, layer: nn.Module) -> None:
 
 
 def _as_site(name: str, layer: nn.Module) -> Site | None:
-    for kind in NORMALIZERS:
-        held = stored_normalizer(kind).HOLDS
+    for kind, rule in STORED.items():
+        held = rule.holds
         tensors = [held_tensor(layer, tensor_name) for tensor_name in held.values()]
         sizes = {tensor.numel() for tensor in tensors if tensor is not None}
         if all(tensor is not None for tensor in tensors) and len(sizes) == 1:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adabn_cli.adaptation.rules import Unfolded
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.graphs.model import stored_sites
@@ -20,7 +21,6 @@ from adabn_cli.models.onnx.file import as_torch
 from adabn_cli.models.onnx.graph import FLOATS, Graph
 from adabn_cli.models.onnx.sites import lay_out
 from adabn_cli.models.trust.named_code import NamedCode
-from adabn_cli.normalizers.folded_batch_norm import Unfolded
 
 # float16 rounds by 5e-4, float32 by 6e-8; the nearest of other weights are off by about 1.
 _ROUNDING = 1e-2

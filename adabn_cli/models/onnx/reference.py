@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from adabn_cli.adaptation.rules import FoldedSite, Unfolded
 from adabn_cli.errors import UsageError
 from adabn_cli.model import FixedLayer
 from adabn_cli.models.onnx.file import as_torch
@@ -13,7 +14,6 @@ from adabn_cli.models.onnx.folded_layers import FoldedLayer, Reference, unfold
 from adabn_cli.models.onnx.folding import rows_by_output
 from adabn_cli.models.onnx.graph import Graph
 from adabn_cli.models.onnx.sites import GraphSite, Layout
-from adabn_cli.normalizers.folded_batch_norm import FoldedSite, Unfolded
 from adabn_cli.text import first_few
 
 
