@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, cast
 from adabn_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from adabn_cli.data.source import Location
+    from adabn_cli.data.listing import Location
     from adabn_cli.data.tables.columns import Columns
-    from adabn_cli.data.truth.class_names import Order
+    from adabn_cli.data.truth.classes import Order
     from adabn_cli.jobs.preprocessing import PreprocessingOptions
     from adabn_cli.ranks import Shard
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adabn_cli.data.listing import FoundPicture, SkippedPicture, list_pictures
+from adabn_cli.data.folder_files import FoundPicture, SkippedPicture, list_pictures
 from adabn_cli.errors import TargetError
 
 #: Size and time of the last change, or why a file cannot be read.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from adabn_cli.data.decoding import Decoded, Unreadable
-from adabn_cli.data.listing import SkippedPicture
+from adabn_cli.data.folder_files import SkippedPicture
 from adabn_cli.data.picture_size import in_millions
 from adabn_cli.data.store import PixelStore
 from adabn_cli.errors import TargetError

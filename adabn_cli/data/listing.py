@@ -1,124 +1,176 @@
-"""The pictures below a folder, in a fixed order. Tells them by suffix and opens none.
+"""What every source of pictures comes to: a list of them, each with how to open it. Opens none.
 
-Hidden files and folders and `__MACOSX` are ignored. Links to folders are followed, but never into
-a folder that is being listed already.
+A source is a folder, a list, shards, a video, a bucket; whoever decodes does not know which.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
-from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.text import valid_text
-
-
-@dataclass(frozen=True)
-class FoundPicture:
-    """A file that looks like a picture: its name for people, and where to open it."""
-
-    name: str
-    file: Path
+from adabn_cli.data.folder_files import SkippedPicture
+from adabn_cli.errors import TargetError
+from adabn_cli.text import one_line
 
 
 @dataclass(frozen=True)
-class SkippedPicture:
-    """A picture, or a folder of them, that could not be read, and why."""
+class PathList:
+    """Paths of pictures that were handed over, on stdin for example; relative ones to `folder`."""
 
-    path: str
-    reason: str
+    paths: tuple[str, ...]
+    folder: Path
+    name: str = "-"
 
-
-@dataclass(frozen=True)
-class Listing:
-    """What lies below a folder; `other_suffixes` counts the files that are no pictures."""
-
-    pictures: tuple[FoundPicture, ...]
-    skipped: tuple[SkippedPicture, ...]
-    other_suffixes: Counter[str]
+    def __str__(self) -> str:
+        return self.name
 
 
-@dataclass
-class _Walk:
-    suffixes: frozenset[str]
-    pictures: list[FoundPicture] = field(default_factory=list)
-    skipped: list[SkippedPicture] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-    def folder(self, folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        """Adds all that lies below `folder`; raises OSError where it cannot be listed."""
-        here = _identity(folder)
-        if here in above:  # A link back to where we came from: these pictures are listed already.
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not is_ignored(entry.name):
-                    self._entry(entry, prefix, above | {here})
-
-    def _entry(
-        self, entry: os.DirEntry[str], prefix: str, above: frozenset[tuple[int, int]]
-    ) -> None:
-        path = Path(entry.path)
-        name = prefix + valid_text(entry.name)
-        if _is_folder(entry):
-            try:
-                self.folder(path, name + "/", above)
-            except OSError as error:
-                self.skipped.append(SkippedPicture(name + "/", f"folder: {_cause(error)}"))
-            return
-        suffix = path.suffix.lower()
-        if suffix not in self.suffixes:
-            self.others[suffix] += 1
-        elif reason := _why_no_file(path):
-            self.skipped.append(SkippedPicture(name, reason))
-        else:
-            self.pictures.append(FoundPicture(name, path))
+#: Where pictures are: a path, a pattern or a URL as it was written, or a list of paths.
+Location = str | Path | PathList
 
 
-def list_pictures(root: Path, suffixes: frozenset[str] | None = None) -> Listing:
-    """Every picture below `root`, sorted by name, and what had to be left out.
-
-    `suffixes` are those of the files that are taken, by default those of pictures.
-
-    Raises OSError where `root` itself cannot be listed.
-    """
-    walk = _Walk(suffixes if suffixes is not None else picture_suffixes())
-    walk.folder(root, "", frozenset())
-    return Listing(
-        tuple(sorted(walk.pictures, key=lambda picture: picture.name)),
-        tuple(sorted(walk.skipped, key=lambda picture: picture.path)),
-        walk.others,
+def files_of(*locations: Location | None) -> tuple[Path, ...]:
+    """The files and folders that are named there; what lists, patterns and files name is not."""
+    return tuple(
+        Path(place)
+        for place in locations
+        if place is not None and not isinstance(place, PathList) and "://" not in str(place)
     )
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+class Reel(Protocol):
+    """A file that can only be read from front to back; `name` orders it among others."""
+
+    name: str
+
+    def close(self) -> None:
+        """Lets go of the file; the next picture opens it anew."""
 
 
-def is_ignored(name: str) -> bool:
-    """Whether a file or folder of that name is left out: hidden ones, and what macOS adds."""
-    return name.startswith(".") or name == "__MACOSX"
+@dataclass(frozen=True)
+class Turn:
+    """When a picture comes on its reel: pictures of one reel are opened in this order."""
+
+    reel: Reel
+    position: int
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be: its name for people, how to open its bytes, its label where it has one.
+
+    `open` may raise anything: it is told as the reason why this picture cannot be read. Pictures
+    with a `turn` are opened in turn, on one thread; others in any order, on several. `frame` is its
+    number where it is one of a video's. `file` on this machine is where it lies, alone or in a
+    container.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    label: str | None = None
+    turn: Turn | None = None
+    frame: int | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """All pictures of a source, sorted by name, so that every source has them in the same order.
+
+    `kind` is what it turned out to be ("3 tar shards"), `labels_from` where labels come from (empty
+    where none has one), `other_suffixes` counts files that are no pictures. `one_hot` are the
+    columns that the labels are the names of, in their order, if they are. `notes` say how it was
+    read.
+    """
+
+    kind: str
+    pictures: tuple[Picture, ...]
+    skipped: tuple[SkippedPicture, ...] = ()
+    other_suffixes: Counter[str] = field(default_factory=Counter)
+    labels_from: str = ""
+    one_hot: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> set[Path]:
+        """The files on this machine that its pictures lie in."""
+        return {picture.file for picture in self.pictures if picture.file is not None}
+
+
+def source_of(
+    kind: str,
+    pictures: Iterable[Picture],
+    skipped: Iterable[SkippedPicture] = (),
+    others: Counter[str] | None = None,
+    labels_from: str = "",
+) -> Source:
+    """The source, sorted. Raises TargetError where two pictures have the same name."""
+    ordered = sorted(pictures, key=lambda picture: picture.name)
+    for first, second in pairwise(ordered):
+        if first.name == second.name:
+            raise TargetError(
+                f"{one_line(first.name)} is listed twice.",
+                where=kind,
+                hint="List every picture once: it would count twice in the statistics.",
+            )
+    labelled = any(picture.label is not None for picture in ordered)
+    return Source(
+        kind,
+        tuple(ordered),
+        tuple(sorted(skipped, key=lambda picture: picture.path)),
+        others if others is not None else Counter(),
+        labels_from if labelled else "",
+    )
+
+
+def opener(file: Path) -> Callable[[], BinaryIO]:
+    """How to open a file on disk."""
+    return lambda: file.open("rb")
+
+
+def reading_order(pictures: Iterable[Picture]) -> list[Picture]:
+    """Sorted by name, and behind them those that have a turn, reel by reel."""
+
+    def when(picture: Picture) -> tuple[str, int, str]:
+        turn = picture.turn
+        return (turn.reel.name, turn.position, "") if turn else ("", 0, picture.name)
+
+    return sorted(pictures, key=when)
+
+
+def in_turn(pictures: Iterable[Picture]) -> Iterator[Callable[[], BinaryIO]]:
+    """How to open each, from any thread: those of a reel are opened here, as they are asked for.
+
+    They have to come in their `reading_order`. One reel at a time is open.
+    """
+    reel: Reel | None = None
     try:
-        return entry.is_dir()
-    except OSError:  # A link that leads round in a circle.
-        return False
+        for picture in pictures:
+            turn = picture.turn
+            if turn is None:
+                yield picture.open
+                continue
+            if reel is not None and turn.reel is not reel:
+                reel.close()
+            reel = turn.reel
+            yield _opened(picture)
+    finally:
+        if reel is not None:
+            reel.close()
 
 
-def _why_no_file(path: Path) -> str:
-    """Why this is no file to open, empty where it is one: a pipe would block for ever."""
+def _opened(picture: Picture) -> Callable[[], BinaryIO]:
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except OSError as error:
-        return _cause(error)
-    return "" if regular else "neither a file nor a folder"
+        stream = picture.open()
+    except Exception as error:
+        failed = error  # Told by whoever opens it, as the reason for this picture.
 
+        def fail() -> BinaryIO:
+            raise failed
 
-def _cause(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+        return fail
+    return lambda: stream

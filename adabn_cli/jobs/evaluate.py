@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adabn_cli.adaptation.packs import put_in, read_pack
-from adabn_cli.data.source import Location
+from adabn_cli.data.listing import Location
 from adabn_cli.errors import CannotTellError, ModelError
 from adabn_cli.jobs.adapt.measure import Stages
 from adabn_cli.jobs.checks.asked_files import check_files

@@ -16,7 +16,7 @@ from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.adaptation.rules import RULES
 from adabn_cli.batch import Batches, Progress, no_output
-from adabn_cli.data.source import Location, files_of
+from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import IN_FLOAT32, ModelError
 from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.histogram import Bins

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adabn_cli.adaptation.profiles import Profile, read_profile, require_profile_of
-from adabn_cli.data.source import Location
+from adabn_cli.data.listing import Location
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.adapt.measure import Stages
 from adabn_cli.jobs.profile import (

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from adabn_cli.batch import Progress
 from adabn_cli.data.deep_values import ValueRange
-from adabn_cli.data.open import Draws, Target, TargetRequest, open_target
-from adabn_cli.data.source import Location
+from adabn_cli.data.listing import Location
+from adabn_cli.data.open import Draws, open_target
 from adabn_cli.data.store import Keeping
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
-from adabn_cli.data.truth.class_names import Order
+from adabn_cli.data.target import Target, TargetRequest
+from adabn_cli.data.truth.classes import Order
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.checks.label_check import (

@@ -229,7 +229,8 @@ def table_of(pictures: Path, file: Path) -> np.ndarray:
 @pytest.fixture
 def outputs(command, sample_model, few_pictures, tmp_path):
     """What the sample net gives for a few pictures, by the Python API."""
-    from adabn_cli.data.open import TargetRequest, open_target
+    from adabn_cli.data.open import open_target
+    from adabn_cli.data.target import TargetRequest
     from adabn_cli.models.open import ModelRequest, open_model
 
     def of(checkpoint: Path) -> np.ndarray:

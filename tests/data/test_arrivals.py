@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adabn_cli.data.arrivals import Arrivals
-from adabn_cli.data.listing import FoundPicture, SkippedPicture
+from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
 from adabn_cli.errors import TargetError
 
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from adabn_cli.data.decoding import Decoded, decode
-from adabn_cli.data.open import TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import TargetRequest
 from adabn_cli.errors import TargetError
 from adabn_cli.model import Preprocessing
 

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from adabn_cli.data import open as folder_module
-from adabn_cli.data.open import Draws, Target, TargetRequest, open_target
+from adabn_cli.data.open import Draws, open_target
 from adabn_cli.data.store import Keeping
+from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError
 from adabn_cli.model import Preprocessing
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adabn_cli.data.open import Target, TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, read_labels
 from adabn_cli.errors import TargetError
 from adabn_cli.model import Preprocessing

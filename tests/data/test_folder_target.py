@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from adabn_cli.data import store as pixel_store
-from adabn_cli.data.open import Target, TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.model import Preprocessing
 

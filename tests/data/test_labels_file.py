@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.data.source import Picture, source_of
+from adabn_cli.data.listing import Picture, source_of
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adabn_cli.data.open import Target, TargetRequest, open_target
+from adabn_cli.data.open import open_target
 from adabn_cli.data.readers import kinds
 from adabn_cli.data.readers.kinds import read_source
 from adabn_cli.data.readers.path_list import list_of
 from adabn_cli.data.readers.path_pattern import expanded
+from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.model import Preprocessing

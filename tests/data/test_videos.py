@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adabn_cli.data.open import Target, TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.model import Preprocessing
 

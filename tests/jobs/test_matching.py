@@ -108,7 +108,8 @@ def digits(name: str) -> nn.Sequential:
 
 
 def pictures(folder: str) -> list[Tensor]:
-    from adabn_cli.data.open import TargetRequest, open_target
+    from adabn_cli.data.open import open_target
+    from adabn_cli.data.target import TargetRequest
     from adabn_cli.model import Preprocessing
 
     preprocessing = Preprocessing((16, 16), (0.1314,), (0.264,))

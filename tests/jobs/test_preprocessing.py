@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.data.open import TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import TargetRequest
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.preprocessing import (
     PreprocessingOptions,

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from adabn_cli.cli.boundary import run
-from adabn_cli.data.open import TargetRequest, open_target
+from adabn_cli.data.open import open_target
+from adabn_cli.data.target import TargetRequest
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.record import Record
 

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from adabn_cli.data.decoding import decode
-from adabn_cli.data.open import TargetRequest, open_target
+from adabn_cli.data.open import open_target
 from adabn_cli.data.picture_size import up_to
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
+from adabn_cli.data.target import TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.data.truth.masks import read_masks
 from adabn_cli.data.truth.values import read_value_table

@@ -167,13 +167,13 @@ def test_a_warning_is_for_what_may_be_pictures(command, model, tmp_path, others,
 
 
 def test_dicom_files_without_a_suffix_are_missed(command, model, tmp_path):
-    from adabn_cli.data.left_out import warning_of
+    from adabn_cli.data.intake_warnings import left_out_warning
 
-    told = warning_of({"": 3}, {".dcm": 90, ".dicom": 0}, 90)
+    told = left_out_warning({"": 3}, {".dcm": 90, ".dicom": 0}, 90)
     assert told is not None
     assert "3 files were left out, by suffix: 3 without suffix." in told
     assert "name them .dcm" in told
-    assert warning_of({"": 3}, {".dcm": 0, ".dicom": 0, ".png": 90}, 90) is None
+    assert left_out_warning({"": 3}, {".dcm": 0, ".dicom": 0, ".png": 90}, 90) is None
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Where pictures come from: one file per kind of place, and which kind a path is (`kinds`)."""
+"""Where pictures come from: one file per reader, and which one a path asks for (`kinds`)."""

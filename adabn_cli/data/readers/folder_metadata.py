@@ -11,10 +11,9 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
-from adabn_cli.data.listing import SkippedPicture
+from adabn_cli.data.folder_files import SkippedPicture
+from adabn_cli.data.listing import Location, Source, source_of
 from adabn_cli.data.readers import folder as picture_folder
-from adabn_cli.data.readers.listed_paths import Rows, missing_suffix
-from adabn_cli.data.source import Location, Source, source_of
 from adabn_cli.data.tables.columns import (
     BY_HEADER,
     Columns,
@@ -23,6 +22,7 @@ from adabn_cli.data.tables.columns import (
     path_column,
     read_rows,
 )
+from adabn_cli.data.tables.rows import Rows, missing_suffix
 from adabn_cli.data.tables.text_file import read_text_or_latin
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text

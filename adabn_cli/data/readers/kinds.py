@@ -10,12 +10,12 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from adabn_cli.data.listing import is_ignored
+from adabn_cli.data.folder_files import is_ignored
+from adabn_cli.data.listing import Location, PathList, Source
 from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.data.readers import videos
+from adabn_cli.data.readers import video
 from adabn_cli.data.readers.folder_metadata import has_metadata
 from adabn_cli.data.readers.tar import SUFFIXES, is_shard
-from adabn_cli.data.source import Location, PathList, Source
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.text import one_line
@@ -31,7 +31,7 @@ SOURCES = {
     "tsv": "adabn_cli.data.readers.manifest",
     "parquet": "adabn_cli.data.readers.parquet",
     "remote": "adabn_cli.data.readers.remote",
-    "video": "adabn_cli.data.readers.video_file",
+    "video": "adabn_cli.data.readers.video",
     "tar": "adabn_cli.data.readers.tar",
 }
 
@@ -44,7 +44,7 @@ _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
-    **dict.fromkeys(sorted(videos.SUFFIXES), "video"),
+    **dict.fromkeys(sorted(video.SUFFIXES), "video"),
 }
 
 

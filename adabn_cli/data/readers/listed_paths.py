@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.data.readers.videos import SUFFIXES, frames_of
-from adabn_cli.data.source import Picture, Source, source_of
+from adabn_cli.data.listing import Picture, Source, source_of
+from adabn_cli.data.readers.video import frames_of, is_video
+from adabn_cli.data.tables.rows import Row, Rows, missing_suffix
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
-
-
-@dataclass(frozen=True)
-class Row:
-    """A path as it was written, its label where it has one, and where that stands ("line 7")."""
-
-    place: str
-    path: str
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """All rows of a list or table, and what to tell of them.
-
-    `one_hot` are the columns that were read as one label, in their order; `unlabeled` says why no
-    row has a label.
-    """
-
-    rows: tuple[Row, ...]
-    one_hot: tuple[str, ...] = ()
-    unlabeled: str = ""
-    notes: tuple[str, ...] = ()
 
 
 def source_of_rows(kind: str, found: Rows, file: Path) -> Source:
@@ -68,15 +45,6 @@ def is_there(file: Path) -> bool:
     return os.path.isfile(file)  # noqa: PTH113 -- Path.is_file raises for names that are too long.
 
 
-def missing_suffix(path: str, is_picture: Callable[[str], bool]) -> str | None:
-    """The suffix with which the path is that of a picture, if it is none without."""
-    if not path or "\0" in path or is_picture(path):
-        return None
-    suffixes = sorted(picture_suffixes())
-    endings = [ending for suffix in suffixes for ending in (suffix, suffix.upper())]
-    return next((ending for ending in endings if is_picture(path + ending)), None)
-
-
 def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
     """A picture for each row; relative paths are from `folder`.
 
@@ -97,7 +65,7 @@ def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
                 hint="List every picture once: it would count twice in the statistics.",
             )
         file, label = folder / written, row.label or None
-        if file.suffix.lower() in SUFFIXES and file.is_file():
+        if is_video(file) and file.is_file():
             pictures += frames_of(name, file, label)
         else:
             pictures.append(Picture(name, partial(_open, file, row.place), label, file=file))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from adabn_cli.data.listing import Location, Source
 from adabn_cli.data.readers.listed_paths import source_of_rows
-from adabn_cli.data.source import Location, Source
 from adabn_cli.data.tables.columns import BY_HEADER, HINT, Columns, read_rows
 from adabn_cli.data.tables.text_file import read_text_or_latin
 from adabn_cli.errors import TargetError

@@ -9,10 +9,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from adabn_cli.data.readers.class_list import rows_of_lines
-from adabn_cli.data.readers.listed_paths import Rows, is_there, source_of_rows
-from adabn_cli.data.source import Location, PathList, Source
+from adabn_cli.data.listing import Location, PathList, Source
+from adabn_cli.data.readers.listed_paths import is_there, source_of_rows
+from adabn_cli.data.tables.class_list import rows_of_lines
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
+from adabn_cli.data.tables.rows import Rows
 from adabn_cli.data.tables.text_file import UTF_16
 from adabn_cli.errors import TargetError
 

@@ -12,13 +12,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from adabn_cli.data.readers.picture_files import (
-    is_video,
-    kind_with_videos,
-    pictures_in,
-    taken_suffixes,
-)
-from adabn_cli.data.source import Location, Source, source_of
+from adabn_cli.data.listing import Location, Source, source_of
+from adabn_cli.data.readers.folder import kind_with_videos, pictures_in, taken_suffixes
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few, valid_text
 
@@ -41,7 +36,7 @@ def read_source(location: Location) -> Source:
             continue
         name = valid_text(file.relative_to(root))
         pictures += pictures_in(name, file)
-    kind = kind_with_videos("pattern", sum(map(is_video, files)))
+    kind = kind_with_videos("pattern", files)
     return source_of(kind, pictures, others=others)
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from adabn_cli.data.extras import required
-from adabn_cli.data.listing import is_ignored
+from adabn_cli.data.folder_files import is_ignored
+from adabn_cli.data.listing import Location, Picture, Source, source_of
 from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.data.source import Location, Picture, Source, source_of
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 

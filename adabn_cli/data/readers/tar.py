@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from adabn_cli.data.listing import SkippedPicture, is_ignored
+from adabn_cli.data.folder_files import SkippedPicture, is_ignored
+from adabn_cli.data.listing import Location, Picture, Source, Turn, source_of
 from adabn_cli.data.picture_formats import picture_suffixes
 from adabn_cli.data.readers.path_pattern import matches
-from adabn_cli.data.source import Location, Picture, Source, Turn, source_of
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 

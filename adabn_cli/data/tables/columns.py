@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from adabn_cli.data.readers.listed_paths import Row, Rows
-from adabn_cli.data.truth.class_map import csv_rows
+from adabn_cli.data.tables.rows import Row, Rows
+from adabn_cli.data.tables.text_file import csv_rows
 from adabn_cli.text import first_few, one_line
 
 #: What to do about a header that is not understood.

@@ -1,4 +1,4 @@
-"""A file that says which class an output or a folder is. Knows no picture.
+"""The classes of a model, and a file that says which one an output or a folder is.
 
 names.txt    one class name a line, in the order of the outputs
 names.json   a list of the same, or an object {folder name: class name or index}, or {index: name}
@@ -7,18 +7,22 @@ names.csv    two columns: folder, class name or index; or three: folder, index, 
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from adabn_cli.data.tables.text_file import read_text
-from adabn_cli.data.truth.class_names import is_number
+from adabn_cli.data.tables.text_file import csv_rows, read_text
+from adabn_cli.data.truth.classes import Classes, NameTable, is_number
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line
 
 _FIELDS = "two fields are needed, folder and class, or three: folder, index and name"
+_NAMES = "Give class names of the model, or indices from 0."
+_INDICES = (
+    "Give indices from 0, as the model's class names are unknown: folder,index or "
+    'folder,index,name a line, or {"folder": 3}; {"3": "name"} names them.'
+)
 _HINT = "Write a .txt (a class a line), .json (list or object) or .csv (folder,class)."
 
 
@@ -34,6 +38,67 @@ class ClassMap:
     titles: Mapping[int, str] = field(default_factory=dict)
 
 
+def known_classes(
+    names: Sequence[str] | None, count: int | None, class_map: Path | None, said: Classes
+) -> tuple[Classes, tuple[str, ...]]:
+    """The classes of a model that names them so and has so many outputs, and notes on the names.
+
+    `said` holds what options say of them. Raises TargetError for a class map that does not fit.
+    """
+    notes: tuple[str, ...] = ()
+    if names is not None and count is not None and len(names) != count:
+        notes = (f"the model names {len(names)} classes and has {count} outputs: names unused",)
+        names = None
+    if class_map is None:
+        return _named(names, count, said), notes
+    read, where = read_class_map(class_map), str(class_map)
+    if read.names is not None:
+        if count is not None and len(read.names) != count:
+            raise TargetError(
+                f"The class map names {len(read.names)} classes, the model has {count} outputs.",
+                where=where,
+                hint="Write one name for each output, in the order of the outputs.",
+            )
+        return _named(read.names, count, said), ()
+    known = _named(names, count, said)
+    try:
+        return _mapped(read, known), notes
+    except ValueError as error:
+        from_one = known.counted_from_one(int(key) for key, _ in read.pairs if is_number(key))
+        raise TargetError(
+            f"The class map cannot be used: {error}.",
+            where=where,
+            hint=f"{_INDICES if known.names is None else _NAMES}{from_one}",
+        ) from error
+
+
+def _named(names: Sequence[str] | None, count: int | None, said: Classes) -> Classes:
+    if names is None:
+        return replace(said, count=count)
+    return replace(said, count=len(names), names=NameTable(names))
+
+
+def _mapped(read: ClassMap, known: Classes) -> Classes:
+    """The classes with what pairs of a folder and its class say; ValueError where that is none."""
+    outputs = replace(known, offset=None)  # Indices in the map are those of the outputs.
+    if read.titles:
+        known = _titled(known, {outputs.at(index): name for index, name in read.titles.items()})
+        return replace(known, mapped={key: outputs.at(int(value)) for key, value in read.pairs})
+    numbers = all(is_number(key) for key, _ in read.pairs)
+    if known.names is None and numbers and not any(is_number(value) for _, value in read.pairs):
+        titles = {known.at(int(key)): name for key, name in read.pairs}
+        mapped = {key: known.at(int(key)) for key, _ in read.pairs}
+        mapped |= {name: index for index, name in titles.items()}
+        return replace(_titled(known, titles), mapped=mapped, numbered=True)
+    return replace(known, mapped={key: outputs.index(value) for key, value in read.pairs})
+
+
+def _titled(known: Classes, titles: Mapping[int, str]) -> Classes:
+    """The classes with these names by index; the others are called by their number."""
+    count = known.count or max(titles) + 1
+    return replace(known, names=NameTable([titles.get(i, str(i)) for i in range(count)]))
+
+
 def read_class_map(file: Path) -> ClassMap:
     """What the file says. Raises TargetError, with the line, where it cannot be understood."""
     readers = {".txt": _from_text, ".json": _from_json, ".csv": _from_csv}
@@ -47,21 +112,6 @@ def read_class_map(file: Path) -> ClassMap:
         raise TargetError(
             f"The class map cannot be used: {error}.", where=str(file), hint=_HINT
         ) from error
-
-
-def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped fields of each row that is not blank.
-
-    Raises ValueError, with the line, where it is no CSV.
-    """
-    # Split keeping the ends: a quoted name may hold a newline.
-    reader = csv.reader(text.splitlines(keepends=True), strict=True, delimiter=delimiter)
-    try:
-        for row in reader:
-            if any(field.strip() for field in row):
-                yield reader.line_num, [field.strip() for field in row]
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
 def _from_text(text: str) -> ClassMap:

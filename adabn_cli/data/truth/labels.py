@@ -5,21 +5,20 @@ Knows no model and opens no picture. N pictures, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.data.source import Location, Source
+from adabn_cli.data.listing import Location, Source
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
-from adabn_cli.data.tables.one_hot import assign_columns
-from adabn_cli.data.truth.class_folders import find_class_folders
-from adabn_cli.data.truth.class_names import Classes, Order
-from adabn_cli.data.truth.folder_labels import Assignment, KnownBy, Wording, assign
-from adabn_cli.data.truth.known_classes import known_classes
+from adabn_cli.data.truth.class_map import known_classes
+from adabn_cli.data.truth.class_rules import Assignment, KnownBy, Wording, assign
+from adabn_cli.data.truth.classes import Classes, Order
 from adabn_cli.data.truth.labels_file import read_labels_file, require_whole
+from adabn_cli.data.truth.one_hot import assign_columns
 from adabn_cli.text import count
 
 
@@ -151,3 +150,38 @@ def _labels(
     sentences = tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
     indices_N = np.array(indices, dtype=np.int64)
     return Labels(indices_N, source, sentences, classes, known_by if source else None)
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The folder of every picture, None where it lies beside them, and all folders, sorted.
+
+    `names` are also those of which no picture was drawn or readable: the classes must not depend
+    on that.
+    """
+
+    names: tuple[str, ...]
+    of_pictures: tuple[str | None, ...]
+
+
+def find_class_folders(
+    pictures: Sequence[str], listed: Collection[str], is_class: Callable[[str], bool]
+) -> ClassFolders:
+    """The folders at the top; below it where a single folder holds nothing but other folders.
+
+    `listed` are all pictures of the source, `pictures` among them.
+    """
+    every = [name.split("/") for name in {*listed, *pictures}]
+    depth = 0
+    while True:
+        names = {path[depth] for path in every if len(path) > depth + 1}
+        wrapper = (
+            len(names) == 1
+            and not any(is_class(name) for name in names)
+            and all(len(path) > depth + 2 for path in every)
+        )
+        if not wrapper:
+            paths = [picture.split("/") for picture in pictures]
+            here = (path[depth] if len(path) > depth + 1 else None for path in paths)
+            return ClassFolders(tuple(sorted(names)), tuple(here))
+        depth += 1

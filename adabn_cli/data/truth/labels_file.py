@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adabn_cli.data.readers.class_list import rows_of_lines
-from adabn_cli.data.readers.listed_paths import Row, Rows, missing_suffix
 from adabn_cli.data.readers.parquet import parquet_rows
+from adabn_cli.data.tables.class_list import rows_of_lines
 from adabn_cli.data.tables.columns import (
     BY_HEADER,
     HINT,
@@ -18,9 +16,10 @@ from adabn_cli.data.tables.columns import (
     is_table,
     read_rows,
 )
-from adabn_cli.data.tables.one_hot import assign_columns
+from adabn_cli.data.tables.rows import Row, Rows, missing_suffix, same_path
 from adabn_cli.data.tables.text_file import read_text_or_latin
-from adabn_cli.data.truth.class_names import Classes, is_number
+from adabn_cli.data.truth.classes import Classes, is_number
+from adabn_cli.data.truth.one_hot import assign_columns
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few, one_line
 
@@ -128,13 +127,6 @@ def require_whole(labels: Iterable[str], classes: Classes, where: str) -> None:
             where=where,
             hint="Give class indices or names; to numbers that are no classes, --task regression.",
         )
-
-
-def same_path(path: str, pictures: Set[str]) -> str:
-    """The path as pictures are named: no leading `./`, and `/` for a Windows `\\`."""
-    if path in pictures:
-        return path
-    return posixpath.normpath(path.replace("\\", "/"))
 
 
 def _indices(rows: Sequence[Row], index: Callable[[str], int]) -> dict[str, int]:

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from adabn_cli.data.folder_files import list_pictures
 from adabn_cli.data.framing import Pixels, frame
-from adabn_cli.data.listing import list_pictures
 from adabn_cli.data.picture_size import too_large, up_to
 from adabn_cli.data.store import Keeping, PixelStore, StoredPixels
 from adabn_cli.errors import TargetError

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.data.readers.listed_paths import missing_suffix
-from adabn_cli.data.readers.parquet import parquet_table
 from adabn_cli.data.tables.columns import BY_HEADER, Columns, Table, csv_table, label_column
+from adabn_cli.data.tables.parquet import parquet_table
+from adabn_cli.data.tables.rows import missing_suffix, same_path
 from adabn_cli.data.tables.text_file import read_text_or_latin
-from adabn_cli.data.truth.labels_file import require_labels_file, same_path
+from adabn_cli.data.truth.labels_file import require_labels_file
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line
 

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from adabn_cli.adaptation.engines import check_engine
 from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.data.listing import Location, files_of
 from adabn_cli.data.open import Draws
-from adabn_cli.data.source import Location, files_of
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write_folder, require_apart
 from adabn_cli.jobs.adapt.journal import beside

@@ -5,8 +5,8 @@ Looked at before a model is opened.
 
 from __future__ import annotations
 
+from adabn_cli.data.listing import Location
 from adabn_cli.data.readers.kinds import LIST, TABLES, kind_of
-from adabn_cli.data.source import Location
 from adabn_cli.data.truth.labels_file import require_labels_file
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.jobs.scored_data import PicturesRequest

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from adabn_cli.data.left_out import warning_of
-from adabn_cli.data.open import Target
-from adabn_cli.data.separate_folders import pooling_warning
+from adabn_cli.data.intake_warnings import left_out_warning, pooling_warning
+from adabn_cli.data.target import Target
 from adabn_cli.text import valid_text
 
 _FOLDERS = "folder"
@@ -28,7 +27,7 @@ def _notes(
     target: Target, classes: Sequence[str] | None, outputs: int | None, *, labelled: bool
 ) -> Iterator[str]:
     taken = Counter(PurePosixPath(name).suffix.lower() for name in target.pictures)
-    files = warning_of(target.left_out, taken, len(target.pictures))
+    files = left_out_warning(target.left_out, taken, len(target.pictures))
     if files is not None:
         yield files
     if target.frames_left_out:

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from adabn_cli.data.decoding import convert
+from adabn_cli.data.listing import Location, PathList, in_turn, reading_order
 from adabn_cli.data.picture_formats import picture_formats
 from adabn_cli.data.readers.kinds import read_source
-from adabn_cli.data.source import Location, PathList, in_turn, reading_order
 from adabn_cli.errors import AdabnError
 from adabn_cli.record import Record
 

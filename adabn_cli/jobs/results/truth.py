@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adabn_cli.data.open import Target
+from adabn_cli.data.target import Target
 from adabn_cli.data.truth.masks import ReadMasks, read_masks
 from adabn_cli.data.truth.values import ValueTable, read_value_table
 from adabn_cli.errors import TargetError, UsageError

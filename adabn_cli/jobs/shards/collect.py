@@ -19,7 +19,7 @@ from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.installer import Adaptation, Installer
 from adabn_cli.batch import no_output
-from adabn_cli.data.source import Location, files_of
+from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.jobs.adapt.measure import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adabn_cli.data.deep_values import ValueRange
-from adabn_cli.data.listing import list_pictures
+from adabn_cli.data.folder_files import list_pictures
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.files import may_write, require_apart
 from adabn_cli.jobs.preprocessing import (

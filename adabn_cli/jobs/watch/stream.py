@@ -24,11 +24,11 @@ from adabn_cli.adaptation.installer import Adaptation, Installer
 from adabn_cli.batch import no_progress
 from adabn_cli.data.arrivals import Arrivals
 from adabn_cli.data.decoding import Unreadable, decode
+from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
 from adabn_cli.data.framing import Pixels
-from adabn_cli.data.listing import FoundPicture, SkippedPicture
-from adabn_cli.data.open import PictureBatches
+from adabn_cli.data.listing import opener
 from adabn_cli.data.picture_size import up_to
-from adabn_cli.data.source import opener
+from adabn_cli.data.target import PictureBatches
 from adabn_cli.errors import AdabnError, TargetError
 from adabn_cli.files import cannot_be_written, require_apart, write_whole
 from adabn_cli.jobs.adapt.measure import left_out_warning, require_adaptable, require_signal

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from adabn_cli.data.truth.class_names import Classes
-from adabn_cli.data.truth.folder_labels import Assignment, KnownBy
+from adabn_cli.data.truth.class_rules import Assignment, KnownBy
+from adabn_cli.data.truth.classes import Classes
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few
 

@@ -10,10 +10,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from adabn_cli.data.source import Picture, Turn
-from adabn_cli.text import one_line
+from adabn_cli.data.listing import Location, Picture, Source, Turn, source_of
+from adabn_cli.text import one_line, valid_text
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
+
+
+def read_source(location: Location) -> Source:
+    """The frames of one video, in their order."""
+    file = Path(str(location))
+    file.stat()
+    return source_of("video", frames_of(valid_text(file.name), file))
+
+
+def is_video(file: Path) -> bool:
+    """Whether it is a video by its suffix."""
+    return file.suffix.lower() in SUFFIXES
 
 
 def frames_of(name: str, file: Path, label: str | None = None) -> list[Picture]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from adabn_cli.data.truth.class_names import Classes, NameTable, is_number, natural_key
+from adabn_cli.data.truth.classes import Classes, NameTable, is_number, natural_key
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few, one_line
 

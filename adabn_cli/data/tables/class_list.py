@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.data.readers.listed_paths import Row
+from adabn_cli.data.tables.rows import Row
 
 # Behind the last tab anything may be a class, behind the last space a word; names of files hold
 # spaces.
