@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from adabn_cli import torchvision_import
+from adabn_cli.version import __version__
 
 if TYPE_CHECKING:
     from adabn_cli.adaptation.profiles import Profile, read_profile
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     )
     from adabn_cli.record import Record
 
-__version__ = "0.1.0"
 __all__ = [
     "BatchRenorm1d",
     "BatchRenorm2d",

@@ -1,11 +1,19 @@
-"""What a model is to the rest of the program: sites, and a forward that waits at each of them.
+"""What a model is to the rest of the program: sites, a forward that waits at each, what comes out.
 
 Knows no format, no engine and no normalizer. Every checkpoint format implements `Model`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Generator,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -14,7 +22,44 @@ import torch
 from torch import Tensor
 
 from adabn_cli.moments import Moments
-from adabn_cli.outputs import Outputs, by_image
+from adabn_cli.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """What a detector sees in `images` pictures: D boxes, of which picture, class and score.
+
+    `image_D` and `class_D` are indices, int64 [D]; scores are in 0 to 1, [D].
+    """
+
+    images: int
+    image_D: Tensor
+    class_D: Tensor
+    scores_D: Tensor
+
+
+#: In a mask, the class of a pixel that counts for nothing.
+IGNORED = 255
+
+#: What a model's output was reduced to: a tensor of logits, [N, K] or [N, K, H, W], a detector's
+#: boxes, or None where it is neither.
+Outputs = Tensor | Boxes | None
+
+
+def by_image(outputs: Tensor, images: int) -> Tensor | None:
+    """The outputs with an entry for each of `images` images in dimension 0; None if there is none.
+
+    [N * A, k], a row an anchor, becomes [N, A, k]; [k], squeezed for a single image, [1, k]. The
+    vector of several images is not cut: [N * A] would look like class scores.
+    """
+    if outputs.dim() == 0:
+        return outputs.reshape(1) if images == 1 else None
+    rows = len(outputs)
+    if rows == images:
+        return outputs
+    if rows == 0 or rows % images or (outputs.dim() == 1 and images > 1):
+        return None
+    return outputs.reshape(images, rows // images, *outputs.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -70,33 +115,6 @@ def to_the_end(forward: Generator[Any, None, _Returned]) -> _Returned:
         except StopIteration as end:
             returned: _Returned = end.value
             return returned
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes a model's input, and where that is known from.
-
-    The shorter side is resized to `floor(size / crop_pct)`, then `size` (height, width) is cut from
-    the centre; values in [0, 1] are normalized by `mean` and `std`, one number a channel
-    (1: gray, 3: RGB). `interpolation` is "nearest", "bilinear" or "bicubic". Where `fast_decode`,
-    large JPEG files are decoded at a fraction of their size, at least twice what they become.
-    `borrowed` names what of `size`, `mean` and `std` is that of published weights for other
-    classes, and so a guess.
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_pct: float = 1.0
-    interpolation: str = "bilinear"
-    source: str = "options"
-    fast_decode: bool = False
-    borrowed: tuple[str, ...] = ()
-
-    @property
-    def channels(self) -> int:
-        """1 for gray, 3 for RGB."""
-        return len(self.mean)
 
 
 #: Height and width in pixels, None where any will do.
@@ -230,3 +248,31 @@ def entries_of(model: Model, statistics: Mapping[Place, Tensor]) -> dict[str, Te
     """The state entries that these statistics are in this model."""
     keys = {(site.name, role): key for site in model.sites for role, key in site.keys.items()}
     return {keys[place]: value for place, value in statistics.items()}
+
+
+class Batches(Protocol):
+    """Re-iterable batches: every pass yields the same [n, C, H, W] tensors in the same order."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int:
+        """Number of batches."""
+
+
+#: Called with (done, total) as work goes on.
+Progress = Callable[[int, int], None]
+
+
+class OutputSink(Protocol):
+    """Takes the outputs of a batch as soon as they are there."""
+
+    def __call__(self, index: int, outputs: Outputs) -> None:
+        """The outputs of batch `index`; a second call with the same index replaces the first."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def no_output(index: int, outputs: Outputs) -> None:
+    """Drops the outputs."""

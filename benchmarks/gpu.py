@@ -28,7 +28,7 @@ from ways import EXACT, PLAIN, WAYS
 from adabn_cli.adaptation.engines.exact import estimate
 from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_output, no_progress
+from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.process_group import ProcessGroup
 from adabn_cli.ranks import ALONE, Ranks

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import engine
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_output, no_progress
+from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.open import ModelRequest, open_model
 
 Batches = tuple[Tensor, ...]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import engine
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_output, no_progress
 from adabn_cli.machine import keeping_freed
+from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 
 Batches = Sequence[Tensor]

@@ -14,9 +14,9 @@ from adabn_cli.adaptation.engines import engine
 from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
 from adabn_cli.adaptation.installer import Adaptation, Installer
 from adabn_cli.adaptation.packs import read_pack
-from adabn_cli.batch import no_output, no_progress
 from adabn_cli.cli.boundary import run
 from adabn_cli.machine import default_limit, resident_bytes
+from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.process_group import ProcessGroup
 

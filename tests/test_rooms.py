@@ -16,8 +16,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "text"}
-WORDS = SPEECH | {"batch", "files", "histogram", "machine", "model", "moments", "outputs"}
-WORDS |= {"process_group", "ranks"}
+WORDS = SPEECH | {"files", "histogram", "machine", "model", "moments", "preprocessing"}
+WORDS |= {"process_group", "ranks", "version"}
 METHOD = {"adaptation", "adaptation.engines", "adaptation.rules"}
 PARTS = {"adaptation.engines", "data", "measures", "models"}
 
@@ -28,20 +28,19 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "histogram": {"moments"},
     "machine": {"errors"},
     "process_group": {"errors"},
-    "model": {"moments", "outputs"},
-    "batch": {"outputs"},
+    "model": {"moments", "preprocessing"},
     "normalizers": {"errors", "moments"},
     "adaptation.rules": {"model", "moments"},
     "adaptation": WORDS | {"adaptation.rules"},
     "adaptation.engines": WORDS | {"adaptation"},
     "models": WORDS | {"adaptation.rules", "torchvision_import"},
-    "data": SPEECH | {"batch", "model", "outputs", "ranks"},
-    "measures": SPEECH | {"moments", "outputs", "ranks"},
+    "data": SPEECH | {"model", "preprocessing", "ranks"},
+    "measures": SPEECH | {"model", "moments", "ranks"},
     "jobs": WORDS | METHOD | PARTS | {"record"},
     "gates": SPEECH | {"jobs", "measures", "record"},
     "reports": SPEECH | {"record"},
     "cli": WORDS | METHOD | PARTS | {"gates", "jobs", "record", "reports"},
-    "__init__": {"adaptation", "jobs", "normalizers", "record", "torchvision_import"},
+    "__init__": {"adaptation", "jobs", "normalizers", "record", "torchvision_import", "version"},
     "__main__": {"cli"},
     "pytest_plugin": {"cli", "gates", "jobs", "record", "reports"} | SPEECH,
 }

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from adabn_cli import __version__
 from adabn_cli.cli.commands.adapt import adapt
 from adabn_cli.cli.commands.apply import apply
 from adabn_cli.cli.commands.collect import collect
@@ -22,6 +21,7 @@ from adabn_cli.cli.commands.report import report
 from adabn_cli.cli.commands.watch import watch
 from adabn_cli.cli.consoles import write
 from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
+from adabn_cli.version import __version__
 
 app = typer.Typer(
     name="adabn",

@@ -24,7 +24,7 @@ from adabn_cli.data.deep_values import (
 from adabn_cli.data.framing import Pixels, frame, resized_size
 from adabn_cli.data.picture_formats import picture_formats
 from adabn_cli.data.picture_size import check_size, too_large
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.text import one_line
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 2 to 8 are the other seven ways to hold a camera.

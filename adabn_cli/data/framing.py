@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from adabn_cli.errors import UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 

@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import torch
 
-from adabn_cli.batch import Progress, no_progress
 from adabn_cli.data.decoding import Decoded, Unreadable, decode
 from adabn_cli.data.framing import check_preprocessing
 from adabn_cli.data.intake import Intake
@@ -28,6 +27,7 @@ from adabn_cli.data.shared_pictures import in_own_batches, own_share
 from adabn_cli.data.store import InRows, PixelStore
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import UsageError
+from adabn_cli.model import Progress, no_progress
 
 # More in flight than workers, so that one slow picture does not leave the others idle.
 _IN_FLIGHT = 4

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adabn_cli.batch import Batches
 from adabn_cli.data.deep_values import ValueRange
 from adabn_cli.data.folder_files import SkippedPicture
 from adabn_cli.data.listing import Location, Source
 from adabn_cli.data.shared_pictures import OwnBatches, own_share, spread_rows
 from adabn_cli.data.store import Keeping, StoredPixels
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
-from adabn_cli.model import Preprocessing
+from adabn_cli.model import Batches
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 
 

@@ -17,12 +17,13 @@ from adabn_cli.errors import InputError, UnsafeError
 from adabn_cli.jobs.checks.believing import broken_entries, unlearned_sites
 from adabn_cli.jobs.checks.probing import channels_taken, in_stretches
 from adabn_cli.jobs.preprocessing import borrowed_note
-from adabn_cli.model import Conduct, Model, Preprocessing, Site
+from adabn_cli.model import Conduct, Model, Site
 from adabn_cli.models.architectures.key_views import is_of_further_split
 from adabn_cli.models.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
 from adabn_cli.models.folders.folder import weights_in
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
 from adabn_cli.models.sniff import sniff
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 
 # Height and width of a picture that most networks run on, where nothing says theirs.

@@ -41,9 +41,8 @@ from adabn_cli.jobs.results.record import (
 from adabn_cli.jobs.results.truth import Truth, live_truth, task_of
 from adabn_cli.jobs.scored_data import count_classes, unscored
 from adabn_cli.measures.heads import Task
-from adabn_cli.model import entries_of
+from adabn_cli.model import Outputs, entries_of
 from adabn_cli.models.live.module import EagerModel
-from adabn_cli.outputs import Outputs
 from adabn_cli.record import Record, TargetPart
 
 # As many as a command looks at: see `adapt`.

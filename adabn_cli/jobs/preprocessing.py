@@ -18,10 +18,11 @@ from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.jobs.checks.failed_forward import channel_count
 from adabn_cli.jobs.checks.probing import channels_taken
 from adabn_cli.measures.divergence import symmetric_kl_nats
-from adabn_cli.model import InputSize, Model, Preprocessing
+from adabn_cli.model import InputSize, Model
 from adabn_cli.models.architectures.libraries import shapes_of
 from adabn_cli.models.architectures.unknown_weights import not_for_pictures
 from adabn_cli.moments import measure
+from adabn_cli.preprocessing import Preprocessing
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 

@@ -15,7 +15,6 @@ from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.adaptation.rules import RULES
-from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import IN_FLOAT32, ModelError
 from adabn_cli.files import may_write, require_apart, write_whole
@@ -33,7 +32,7 @@ from adabn_cli.jobs.results.sections import scores_part
 from adabn_cli.jobs.scored_data import PicturesRequest, open_pictures, require_used
 from adabn_cli.measures.effective_classes import effective_classes
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, Signal
+from adabn_cli.model import Batches, Model, Progress, Signal, no_output
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.moments import ImageMoments, SiteMoments, image_rows, measure
 from adabn_cli.record import ProfileRecord

@@ -16,8 +16,9 @@ from adabn_cli.jobs.profile import (
     profile_of,
 )
 from adabn_cli.jobs.scored_data import PicturesRequest, ScoredPictures, open_pictures
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import Model
 from adabn_cli.models.open import ModelRequest
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import ALONE
 from adabn_cli.record import ProfilePart
 from adabn_cli.text import valid_text

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adabn_cli.batch import Progress
 from adabn_cli.data.deep_values import ValueRange
 from adabn_cli.data.listing import Location
 from adabn_cli.data.open import Draws, open_target
@@ -33,8 +32,8 @@ from adabn_cli.jobs.results.intake_notes import intake_notes
 from adabn_cli.jobs.results.truth import Truth, TruthRequest, read_truth, task_of
 from adabn_cli.machine import keeping_freed
 from adabn_cli.measures.heads import Head
-from adabn_cli.model import Model, Preprocessing
-from adabn_cli.outputs import Boxes, Outputs
+from adabn_cli.model import Boxes, Model, Outputs, Progress
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from adabn_cli.batch import Batches, Progress
 from adabn_cli.measures.heads import Head
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model
+from adabn_cli.model import Batches, Model, Progress
 
 
 def score(model: Model, batches: Batches, progress: Progress, head: Head | None = None) -> Scores:

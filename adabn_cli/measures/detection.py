@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Surveyed, Task, ratio
-from adabn_cli.outputs import Boxes, Outputs
+from adabn_cli.model import Boxes, Outputs
 
 #: Boxes of less score are not counted: detectors give out hundreds that they do not mean.
 SURE = 0.5

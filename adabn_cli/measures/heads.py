@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adabn_cli.measures.bootstrap import draws, percentile_interval
 from adabn_cli.measures.intervals import Interval
-from adabn_cli.outputs import Outputs
+from adabn_cli.model import Outputs
 
 Task = Literal["segmentation", "multi-label", "regression", "detection"]
 

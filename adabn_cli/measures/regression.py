@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Surveyed, Task, ratio
-from adabn_cli.outputs import Outputs
+from adabn_cli.model import Outputs
 
 
 class Values:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.measures.heads import Head
-from adabn_cli.outputs import Outputs
+from adabn_cli.model import Outputs
 from adabn_cli.ranks import Ranks
 
 # Rows of probabilities sum to one up to the rounding of what wrote them; logits do not.

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from adabn_cli.errors import ModelError
 from adabn_cli.measures.heads import Surveyed, Task, ratio
-from adabn_cli.outputs import IGNORED, Outputs
+from adabn_cli.model import IGNORED, Outputs
 
 
 @dataclass(frozen=True, eq=False)

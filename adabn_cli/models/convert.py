@@ -20,12 +20,13 @@ from torch import Tensor
 
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.files import full_suffix
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import Model
 from adabn_cli.models.architectures.libraries import LIBRARIES
 from adabn_cli.models.graphs.exported import ExportedFile
 from adabn_cli.models.live.module import EagerModel, pick_outputs
 from adabn_cli.models.onnx.file import require_onnx
 from adabn_cli.models.open import OpenedModel
+from adabn_cli.preprocessing import Preprocessing
 
 #: The ending of a file -> the format it stands for.
 ENDINGS = {

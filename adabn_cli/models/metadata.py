@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 #: How torchvision's training script normalizes, whatever its arguments.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import Model
 from adabn_cli.models.architectures.build import (
     Architecture,
     build_architecture,
@@ -32,6 +32,7 @@ from adabn_cli.models.onnx.folded_layers import Reference, read_reference
 from adabn_cli.models.onnx.model import OnnxModel
 from adabn_cli.models.onnx.sessions import best_device
 from adabn_cli.models.trust.named_code import NamedCode
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.text import first_few
 
 

@@ -23,7 +23,7 @@ from adabn_cli.adaptation.engines.waiting import (
     probe,
 )
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_progress
+from adabn_cli.model import no_progress
 from adabn_cli.models.live.module import EagerModel
 
 PLANS = [

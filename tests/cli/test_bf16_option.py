@@ -10,7 +10,7 @@ import torch
 
 from adabn_cli.adaptation.engines.exact import estimate
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_output, no_progress
+from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 
 

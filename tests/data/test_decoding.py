@@ -15,7 +15,7 @@ from PIL import Image
 
 from adabn_cli.data.decoding import Decoded, Unreadable, convert, decode
 from adabn_cli.data.picture_formats import DICOM_SUFFIXES, picture_suffixes
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 GRAY = Preprocessing((8, 8), (0.5,), (0.5,))
 RGB = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)

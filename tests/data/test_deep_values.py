@@ -12,7 +12,7 @@ from adabn_cli.data.decoding import Decoded, decode
 from adabn_cli.data.open import open_target
 from adabn_cli.data.target import TargetRequest
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 GRAY = Preprocessing((8, 8), (0.5,), (0.5,))
 RGB = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)

@@ -17,7 +17,7 @@ from adabn_cli.data.open import Draws, open_target
 from adabn_cli.data.store import Keeping
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))
 BYTES = 8 * 8

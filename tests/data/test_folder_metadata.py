@@ -11,7 +11,7 @@ from adabn_cli.data.open import open_target
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, read_labels
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 CSV = "file_name,label\na.png,1\nsub/b.png,0\n"
 JSONL = '{"file_name": "a.png", "label": 1}\n\n{"file_name": "sub/b.png", "label": 0}\n'

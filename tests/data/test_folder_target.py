@@ -18,7 +18,7 @@ from adabn_cli.data import store as pixel_store
 from adabn_cli.data.open import open_target
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError, UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))
 RGB = Preprocessing((8, 8), (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))

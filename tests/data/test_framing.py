@@ -12,7 +12,7 @@ from PIL import Image
 
 from adabn_cli.data.framing import check_preprocessing, frame, resized_size
 from adabn_cli.errors import UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 
 def rgb(size: tuple[int, int], crop_pct: float = 1.0, interpolation: str = "bilinear"):

@@ -15,7 +15,7 @@ from adabn_cli.data.readers.path_pattern import expanded
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError, UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from adabn_cli.data.open import open_target
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 fsspec = pytest.importorskip("fsspec")
 NAMES = ("a/0.png", "a/1.png", "b/c/2.png")

@@ -11,7 +11,7 @@ from PIL import Image
 from adabn_cli.data.open import open_target
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.errors import TargetError, UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 av = pytest.importorskip("av")
 GRAY = Preprocessing((16, 16), (0.4,), (0.3,))

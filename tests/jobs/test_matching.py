@@ -110,7 +110,7 @@ def digits(name: str) -> nn.Sequential:
 def pictures(folder: str) -> list[Tensor]:
     from adabn_cli.data.open import open_target
     from adabn_cli.data.target import TargetRequest
-    from adabn_cli.model import Preprocessing
+    from adabn_cli.preprocessing import Preprocessing
 
     preprocessing = Preprocessing((16, 16), (0.1314,), (0.264,))
     return list(open_target(TargetRequest(SAMPLES / folder, preprocessing)).batches())

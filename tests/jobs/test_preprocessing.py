@@ -14,8 +14,8 @@ from adabn_cli.jobs.preprocessing import (
     resolve_preprocessing,
     suspect_preprocessing,
 )
-from adabn_cli.model import Preprocessing
 from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.preprocessing import Preprocessing
 
 
 class _Model:

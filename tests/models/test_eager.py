@@ -18,9 +18,9 @@ from torch import Tensor, nn
 import adabn_cli
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.model import Boxes
 from adabn_cli.models.live import suspension
 from adabn_cli.models.live.module import EagerModel, pick_outputs
-from adabn_cli.outputs import Boxes
 
 
 def net() -> nn.Module:

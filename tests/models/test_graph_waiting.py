@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adabn_cli.adaptation.engines import exact, shelf
 from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting, probe
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_progress
+from adabn_cli.model import no_progress
 from adabn_cli.models.open import ModelRequest, open_model
 
 

@@ -20,8 +20,7 @@ from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.exact import estimate
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_progress
-from adabn_cli.model import Model
+from adabn_cli.model import Model, no_progress
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.onnx.model import OnnxModel
 from adabn_cli.models.open import ModelRequest, open_model

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import adabn_cli
 from adabn_cli.cli.boundary import run
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.outputs import by_image
+from adabn_cli.model import by_image
 
 NETS = '''
 import torch

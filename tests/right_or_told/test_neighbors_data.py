@@ -23,7 +23,7 @@ from adabn_cli.data.truth.masks import read_masks
 from adabn_cli.data.truth.values import read_value_table
 from adabn_cli.errors import AdabnError
 from adabn_cli.jobs.results.truth import TruthRequest, read_truth
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 NAMES = ("a.png", "b.png", "sub/c d.png")
 GRAY = Preprocessing((8, 8), (0.4,), (0.3,))

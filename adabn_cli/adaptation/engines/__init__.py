@@ -13,7 +13,7 @@ from adabn_cli.errors import UsageError
 if TYPE_CHECKING:
     from adabn_cli.adaptation.engines.estimate import Estimate
     from adabn_cli.adaptation.installer import Installer
-    from adabn_cli.batch import Batches, OutputSink, Progress
+    from adabn_cli.model import Batches, OutputSink, Progress
 
 #: Name of an engine -> the module with its `estimate`.
 ENGINES = {

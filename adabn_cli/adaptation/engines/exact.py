@@ -16,10 +16,8 @@ from adabn_cli.adaptation.engines.notes import NoNotes, PassNotes
 from adabn_cli.adaptation.engines.observe import pool
 from adabn_cli.adaptation.engines.waiting import notes_of
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.batch import Batches, OutputSink, Progress
-from adabn_cli.model import Signal, Site
+from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Signal, Site
 from adabn_cli.moments import Moments, SiteMoments
-from adabn_cli.outputs import Outputs
 
 # A layer that is used again behind itself needs a fixed point; sequential reuse takes 5 to 20.
 _MAX_FORWARDS = 30

@@ -14,12 +14,10 @@ from torch import Tensor
 from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.adaptation.engines.shelf import Arrays, Shelf, Tray
 from adabn_cli.adaptation.engines.waiting import ranks_of, waiting_of
-from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.errors import ModelError
 from adabn_cli.machine import MemoryShortError, give_back_freed, require_memory
-from adabn_cli.model import Model, Signal, Site, Suspended
+from adabn_cli.model import Batches, Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments
-from adabn_cli.outputs import Outputs
 
 
 class Visitor(Protocol):

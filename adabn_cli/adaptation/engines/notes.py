@@ -10,8 +10,8 @@ from typing import Protocol
 
 from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.merge_order import Ordered
+from adabn_cli.model import Outputs
 from adabn_cli.moments import SiteMoments
-from adabn_cli.outputs import Outputs
 
 
 class PassNotes(Protocol):

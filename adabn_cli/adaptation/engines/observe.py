@@ -12,11 +12,9 @@ from itertools import islice
 from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.adaptation.engines.notes import PassNotes
 from adabn_cli.adaptation.engines.waiting import notes_of, ranks_of, waiting_of
-from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.machine import give_back_freed
-from adabn_cli.model import Model, Signal, Site, Suspended
+from adabn_cli.model import Batches, Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments, measure
-from adabn_cli.outputs import Outputs
 from adabn_cli.ranks import Ranks
 
 #: What is plain_moments of a signal; the number is its batch's.

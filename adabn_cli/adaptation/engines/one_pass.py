@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import OneBatch, observe, over_all, watched
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.batch import Batches, OutputSink, Progress, no_output
-from adabn_cli.model import Site, Suspended
+from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Site, Suspended, no_output
 from adabn_cli.moments import Moments, SiteMoments
-from adabn_cli.outputs import Outputs
 
 
 def estimate(

@@ -21,11 +21,9 @@ from adabn_cli.adaptation.engines.observe import observe, watched
 from adabn_cli.adaptation.engines.one_pass import install_seen
 from adabn_cli.adaptation.engines.waiting import notes_of, waiting_of
 from adabn_cli.adaptation.installer import Installer, between
-from adabn_cli.batch import Batches, OutputSink, Progress
 from adabn_cli.machine import give_back_freed
-from adabn_cli.model import Site
+from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Site
 from adabn_cli.moments import ImageMoments, SiteMoments
-from adabn_cli.outputs import Outputs
 
 # Running statistics are one sum; as that of a first batch they fit into an engine's notes.
 _ONE_SUM = (0, 0)

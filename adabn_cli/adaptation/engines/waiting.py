@@ -17,8 +17,7 @@ from torch import Tensor
 
 from adabn_cli.adaptation.engines.notes import NoNotes, Notebook, PassNotes
 from adabn_cli.adaptation.engines.shelf import Arrays, Shelf, Tray
-from adabn_cli.batch import Batches
-from adabn_cli.model import Model
+from adabn_cli.model import Batches, Model
 from adabn_cli.moments import measure
 from adabn_cli.ranks import ALONE, Ranks
 

@@ -19,8 +19,8 @@ from adabn_cli.data.framing import Pixels, frame
 from adabn_cli.data.picture_size import too_large, up_to
 from adabn_cli.data.store import Keeping, PixelStore, StoredPixels
 from adabn_cli.errors import TargetError
-from adabn_cli.model import Preprocessing
-from adabn_cli.outputs import IGNORED
+from adabn_cli.model import IGNORED
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.text import first_few, one_line
 
 _INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B", "I;16L"})

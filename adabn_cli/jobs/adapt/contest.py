@@ -16,10 +16,9 @@ from adabn_cli.adaptation.engines import Engine
 from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.waiting import ranks_of
 from adabn_cli.adaptation.installer import Aim, Installer
-from adabn_cli.batch import Batches, Progress, no_progress
 from adabn_cli.jobs.adapt.class_mix import knows_classes, mixed_aim, predicted_mix
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Place, entries_of, statistics_of
+from adabn_cli.model import Batches, Place, Progress, entries_of, no_progress, statistics_of
 
 ROUNDS = 4
 

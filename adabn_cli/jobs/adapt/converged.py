@@ -15,7 +15,6 @@ from math import ceil, isfinite
 from adabn_cli.adaptation.engines import engine
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.waiting import PlannedBatches
-from adabn_cli.batch import no_output
 from adabn_cli.data.open import Draws
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
@@ -24,7 +23,7 @@ from adabn_cli.jobs.adapt.sample_size import Search
 from adabn_cli.jobs.results.sections import worst_error
 from adabn_cli.jobs.scored_data import target_request
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import entries_of
+from adabn_cli.model import entries_of, no_output
 from adabn_cli.record import RoundPart
 
 #: Pictures of the first round. From 64 a standard error is known to 9% (1 / sqrt(2 * 63)), enough

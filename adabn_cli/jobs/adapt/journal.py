@@ -23,8 +23,8 @@ from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.files import write_whole
 from adabn_cli.jobs.shards.moment_file import Named, as_bytes, parsed
+from adabn_cli.model import Outputs
 from adabn_cli.moments import ImageMoments, Moments, SiteMoments
-from adabn_cli.outputs import Outputs
 from adabn_cli.text import first_few
 
 # Of the time that a run takes; nothing is written before 0.5 s, which a short run is over in.

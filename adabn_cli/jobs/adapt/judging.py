@@ -8,11 +8,11 @@ from typing import Literal
 
 from adabn_cli.adaptation.engines import Engine
 from adabn_cli.adaptation.installer import Aim, Installer
-from adabn_cli.batch import Batches, Progress
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
 from adabn_cli.jobs.adapt.contest import Contestant, contest, most_forwards
 from adabn_cli.measures.scores import Scores
 from adabn_cli.measures.verdict import FEWEST_IMAGES, GainEstimate, estimate_gain
+from adabn_cli.model import Batches, Progress
 from adabn_cli.moments import SiteMoments
 
 

@@ -15,7 +15,6 @@ from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.waiting import ranks_of, waiting_of
 from adabn_cli.adaptation.installer import Aim, Installer, select_sites
 from adabn_cli.adaptation.rules import RULES
-from adabn_cli.batch import Batches, Progress
 from adabn_cli.errors import ModelError
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
 from adabn_cli.jobs.adapt.contest import Contestant, contest
@@ -25,7 +24,7 @@ from adabn_cli.machine import keeping_freed
 from adabn_cli.measures.heads import Head
 from adabn_cli.measures.residual import WorstResidual
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, statistics_of
+from adabn_cli.model import Batches, Model, Progress, statistics_of
 from adabn_cli.moments import SiteMoments
 from adabn_cli.text import first_few
 

@@ -45,8 +45,8 @@ from adabn_cli.jobs.scored_data import (
     open_pictures,
     require_used,
 )
-from adabn_cli.model import Preprocessing
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
+from adabn_cli.preprocessing import Preprocessing
 
 # Enough for the first site's mean and variance; a first batch would be of a single class. 64 would
 # be the peak of the whole job's memory, 400 MB at 224 px.

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adabn_cli import __version__
 from adabn_cli.adaptation.engines.spill_file import SpillError
 from adabn_cli.errors import StoppedError, UsageError
 from adabn_cli.jobs.adapt.journal import Journal, beside
 from adabn_cli.machine import MemoryShortError
+from adabn_cli.version import __version__
 
 if TYPE_CHECKING:
     from adabn_cli.jobs.adapt.request import Job

@@ -12,9 +12,8 @@ from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.installer import Installer
 from adabn_cli.adaptation.rules import RULES
-from adabn_cli.batch import Batches, Progress, no_output
 from adabn_cli.measures.residual import WorstResidual, residual, worst
-from adabn_cli.model import Model, Signal
+from adabn_cli.model import Batches, Model, Progress, Signal, no_output
 from adabn_cli.moments import Moments, SiteMoments
 
 

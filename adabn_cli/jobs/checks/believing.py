@@ -14,8 +14,7 @@ from torch import Tensor
 from adabn_cli.adaptation.installer import Adaptation, select_sites
 from adabn_cli.adaptation.rules import STORED, impossible_statistics, never_learned
 from adabn_cli.errors import ModelError
-from adabn_cli.model import Model, Site
-from adabn_cli.outputs import Boxes, Outputs
+from adabn_cli.model import Boxes, Model, Outputs, Site
 from adabn_cli.text import first_few
 
 #: How many pictures are run twice. What is random differs on one already, and each costs a forward.

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.checks.label_check import MAPS, Doubt, label_doubt, mask_doubt
-from adabn_cli.model import Model
-from adabn_cli.outputs import IGNORED
+from adabn_cli.model import IGNORED, Model
 
 #: How the number of the first class is given here.
 OFFSET = "label_offset="

@@ -18,8 +18,7 @@ from adabn_cli.jobs.checks.failed_forward import (
     channels_asked,
     instead_of_pictures,
 )
-from adabn_cli.model import Conduct, Model
-from adabn_cli.outputs import Boxes, Outputs
+from adabn_cli.model import Boxes, Conduct, Model, Outputs
 
 # Of the largest output. Another order in memory is another order of additions: 1e-6 on ResNet-18,
 # 1e-3 where a GPU multiplies in TF32.

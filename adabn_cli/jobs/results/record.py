@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adabn_cli import __version__
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.adaptation.installer import Adaptation
 from adabn_cli.jobs.adapt.measure import Outcome, Stages
@@ -36,8 +35,9 @@ from adabn_cli.jobs.results.truth import Truth
 from adabn_cli.jobs.results.verdict import Evidence, verdict_part
 from adabn_cli.jobs.scored_data import ScoredPictures
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, Preprocessing
+from adabn_cli.model import Model
 from adabn_cli.models.open import OpenedModel
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.record import (
     FixedLayerPart,
     HeldOutPart,
@@ -52,6 +52,7 @@ from adabn_cli.record import (
     TargetPart,
 )
 from adabn_cli.text import valid_text
+from adabn_cli.version import __version__
 
 
 def live_model_part(model: Model, belief: Belief) -> ModelPart:

@@ -24,8 +24,7 @@ from adabn_cli.measures.heads import Head, Task
 from adabn_cli.measures.multi_label import LabelScores
 from adabn_cli.measures.regression import Values
 from adabn_cli.measures.segmentation import Maps, Masks
-from adabn_cli.model import Model
-from adabn_cli.outputs import IGNORED, Boxes, Outputs
+from adabn_cli.model import IGNORED, Boxes, Model, Outputs
 from adabn_cli.text import first_few, one_line
 
 #: What `--task` takes; auto goes by the outputs.

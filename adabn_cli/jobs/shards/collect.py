@@ -18,7 +18,6 @@ from adabn_cli.adaptation.engines.one_pass import train_mode
 from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_output
 from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write, require_apart, write_whole
@@ -46,8 +45,9 @@ from adabn_cli.jobs.scored_data import (
 )
 from adabn_cli.jobs.shards.collected import Collected
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, Preprocessing, entries_of
+from adabn_cli.model import Model, entries_of, no_output
 from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
 

@@ -24,9 +24,9 @@ from adabn_cli.jobs.shards.collect import weights_of
 from adabn_cli.jobs.shards.collected import Collected, read_collected
 from adabn_cli.measures.divergence import model_divergence, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Preprocessing
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.moments import SiteMoments
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import Shard
 from adabn_cli.record import DivergencePart, MergeRecord, ScoresPart
 from adabn_cli.text import first_few

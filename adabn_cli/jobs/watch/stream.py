@@ -21,7 +21,6 @@ from torch import Tensor
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.online import Stream
 from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.batch import no_progress
 from adabn_cli.data.arrivals import Arrivals
 from adabn_cli.data.decoding import Unreadable, decode
 from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
@@ -50,8 +49,9 @@ from adabn_cli.jobs.watch.request import Clock, WatchRequest, require_usable
 from adabn_cli.measures.confidence import summarise as summarise_confidence
 from adabn_cli.measures.divergence import summarise, symmetric_kl_nats
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, Preprocessing, entries_of, statistics_of
+from adabn_cli.model import Model, entries_of, no_progress, statistics_of
 from adabn_cli.models.open import OpenedModel, open_model
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.text import valid_text
 
 #: What happened, by name, ready for JSON. "event" and "time" (UTC, ISO 8601) are always there.

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import Preprocessing
 from adabn_cli.models.architectures.index import without_counters
 from adabn_cli.models.architectures.libraries import (
     LIBRARIES,
@@ -32,6 +31,7 @@ from adabn_cli.models.architectures.libraries import (
 )
 from adabn_cli.models.architectures.unknown_weights import is_simulated, renamed_by_a_tool
 from adabn_cli.models.trust.named_code import NamedCode
+from adabn_cli.preprocessing import Preprocessing
 
 _T = TypeVar("_T")
 _FORMS = "torchvision:NAME, timm:NAME, package.module:CALLABLE or path/to/file.py:CALLABLE"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from adabn_cli.errors import UsageError
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.torchvision_import import torchvision_models
 
 Shapes = dict[str, tuple[int, ...]]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adabn_cli.model import Preprocessing
+from adabn_cli.preprocessing import Preprocessing
 
 #: PIL's numbers.
 _RESAMPLING: dict[object, str] = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic"}

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from adabn_cli.errors import ModelError
-from adabn_cli.model import FixedLayer, InputSize, Signal, Site, to_the_end
+from adabn_cli.model import FixedLayer, InputSize, Signal, Site, by_image, to_the_end
 from adabn_cli.models.graphs.aten_operations import fold_notes
 from adabn_cli.models.graphs.exported_graph import DTYPES, Graph
 from adabn_cli.models.graphs.model import GraphRun, Network, stored_sites
 from adabn_cli.models.live.module import activation_of
 from adabn_cli.models.live.train_mode import EXPORTED_IN_TRAIN_MODE
-from adabn_cli.outputs import by_image
 
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)|(\w+)")
 

@@ -16,18 +16,10 @@ from torch import Tensor
 
 from adabn_cli.adaptation.rules import STORED
 from adabn_cli.errors import ModelError
-from adabn_cli.model import (
-    Conduct,
-    FixedLayer,
-    InputSize,
-    Preprocessing,
-    Signal,
-    Site,
-    Suspended,
-)
+from adabn_cli.model import Conduct, FixedLayer, InputSize, Outputs, Signal, Site, Suspended
 from adabn_cli.models.live.module import pick_outputs
 from adabn_cli.models.metadata import Metadata
-from adabn_cli.outputs import Outputs
+from adabn_cli.preprocessing import Preprocessing
 
 #: A forward that waits at every site and returns whatever the network returns.
 GraphRun = Generator[Signal, None, Any]

@@ -16,15 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import (
-    Conduct,
-    FixedLayer,
-    InputSize,
-    Preprocessing,
-    Signal,
-    Site,
-    Suspended,
-)
+from adabn_cli.model import Boxes, Conduct, FixedLayer, InputSize, Outputs, Signal, Site, Suspended
 from adabn_cli.models.live.output_layers import OutputLayer
 from adabn_cli.models.live.sites import (
     distinct_layers,
@@ -36,7 +28,7 @@ from adabn_cli.models.live.sites import (
     unwrap,
 )
 from adabn_cli.models.live.suspension import current_call, suspend
-from adabn_cli.outputs import Boxes, Outputs
+from adabn_cli.preprocessing import Preprocessing
 
 #: Keys under which models that return a dict or dataclass keep their logits.
 _LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")

@@ -20,10 +20,11 @@ from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import (
     Conduct,
     FixedLayer,
-    Preprocessing,
+    Outputs,
     Signal,
     Site,
     Suspended,
+    by_image,
     to_the_end,
 )
 from adabn_cli.models.live.train_mode import EXPORTED_IN_TRAIN_MODE
@@ -37,7 +38,7 @@ from adabn_cli.models.onnx.reference import with_reference
 from adabn_cli.models.onnx.sessions import Sessions, require_onnxruntime
 from adabn_cli.models.onnx.sites import GraphSite, lay_out
 from adabn_cli.models.onnx.stages import Stop, plan
-from adabn_cli.outputs import Outputs, by_image
+from adabn_cli.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
