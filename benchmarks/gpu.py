@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 from ways import EXACT, PLAIN, WAYS
 
 from adabn_cli.adaptation.engines.exact import estimate
-from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.process_group import ProcessGroup
@@ -93,9 +95,9 @@ def _in_bfloat16(module: nn.Module, batches: tuple[Tensor, ...]) -> None:
 
 
 def _exact(model: EagerModel, batches: tuple[Tensor, ...], ranks: Ranks) -> dict[str, Tensor]:
-    installer = Installer(model, Adaptation(), sum(map(len, batches)))
-    planned = PlannedBatches(batches, Waiting(len(batches)), ranks=ranks)
-    estimate(installer, planned, no_output, no_progress)
+    installer = Installer.of(model, Adaptation(), sum(map(len, batches)))
+    passes = replace(Passes.over(batches), ranks=ranks)
+    estimate(installer, passes, no_output, no_progress)
     return {name: value.clone() for name, value in model.state().items()}
 
 

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import engine
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.open import ModelRequest, open_model
 
@@ -92,8 +94,8 @@ def adapt(file: Path, batches: Batches) -> None:
     """The exact engine, in memory."""
     with redirect_stderr(StringIO()):
         model = open_model(ModelRequest(file)).model
-        installer = Installer(model, Adaptation(), sum(map(len, batches)))
-        engine("exact").estimate(installer, batches, no_output, no_progress)
+        installer = Installer.of(model, Adaptation(), sum(map(len, batches)))
+        engine("exact").estimate(installer, Passes.over(batches), no_output, no_progress)
 
 
 def torchscript_pass(file: Path, batches: Batches) -> None:

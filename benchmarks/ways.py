@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import engine
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.machine import keeping_freed
 from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
@@ -91,9 +93,9 @@ def train_mode(module: nn.Module, batches: Batches) -> None:
 def _adabn(name: str) -> Callable[[nn.Module, Batches], None]:
     def run(module: nn.Module, batches: Batches) -> None:
         count = sum(len(images) for images in batches)
-        installer = Installer(EagerModel(module), Adaptation(), count)
+        installer = Installer.of(EagerModel(module), Adaptation(), count)
         with keeping_freed():
-            engine(name).estimate(installer, batches, no_output, no_progress)
+            engine(name).estimate(installer, Passes.over(batches), no_output, no_progress)
         module.eval()
 
     return run

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from adabn_cli.adaptation.engines import engine
-from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.engines.waiting import Waiting
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.adaptation.packs import read_pack
 from adabn_cli.cli.boundary import run
 from adabn_cli.machine import default_limit, resident_bytes
@@ -40,9 +42,9 @@ def net():
 
 def adapted(net, batches, device, name="exact", **planned):
     model = EagerModel(copy.deepcopy(net).to(device))
-    installer = Installer(model, Adaptation(), sum(map(len, batches)))
+    installer = Installer.of(model, Adaptation(), sum(map(len, batches)))
     planned = {"waiting": Waiting(len(batches)), **planned}
-    engine(name).estimate(installer, PlannedBatches(batches, **planned), no_output, no_progress)
+    engine(name).estimate(installer, Passes(batches=batches, **planned), no_output, no_progress)
     return {key: value.cpu() for key, value in model.state().items()}
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from adabn_cli.adaptation.packs import put_in, read_pack
 from adabn_cli.data.listing import Location
 from adabn_cli.errors import CannotTellError, ModelError
-from adabn_cli.jobs.adapt.measure import Stages
 from adabn_cli.jobs.checks.asked_files import check_files
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_scored
 from adabn_cli.jobs.checks.broken_outputs import not_finite_notes, require_any_finite
@@ -23,6 +22,7 @@ from adabn_cli.jobs.results.sections import class_accuracies, scores_part
 from adabn_cli.jobs.results.task_sections import scored_task_part
 from adabn_cli.jobs.scored_data import PicturesRequest, open_pictures, require_used
 from adabn_cli.jobs.scoring import score
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.record import EvaluationRecord
 

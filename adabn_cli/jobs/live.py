@@ -13,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adabn_cli.adaptation.engines import check_engine
-from adabn_cli.adaptation.installer import Adaptation, Installer, Method
+from adabn_cli.adaptation.engines import engine as engine_named
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation, Method
 from adabn_cli.adaptation.profiles import Profile, require_profile_of
 from adabn_cli.errors import UsageError
-from adabn_cli.jobs.adapt.measure import Stages, adapt_and_measure, require_adaptable
+from adabn_cli.jobs.adapt.adabn import adabn
+from adabn_cli.jobs.checks.adaptable import require_adaptable
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_adapted, believe_scored
 from adabn_cli.jobs.checks.label_check import Doubt
 from adabn_cli.jobs.checks.live_labels import OFFSET, LiveCheck, counted, counted_masks
@@ -40,8 +43,9 @@ from adabn_cli.jobs.results.record import (
 )
 from adabn_cli.jobs.results.truth import Truth, live_truth, task_of
 from adabn_cli.jobs.scored_data import count_classes, unscored
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.measures.heads import Task
-from adabn_cli.model import Outputs, entries_of
+from adabn_cli.model import Outputs
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.record import Record, TargetPart
 
@@ -87,10 +91,17 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     Options are those of `adabn adapt`. Raises UsageError, ModelError, TargetError.
     """
     started, stages = datetime.now(UTC).isoformat(timespec="seconds"), Stages()
-    check_engine(engine, momentum)
+    by = engine_named(engine, momentum)
     wrapped = EagerModel(model, classes=classes, output=output)
     require_adaptable(wrapped, with_profile=profile is not None)
-    adaptation = Adaptation(tuple(layers), prior, alpha, method, momentum, adapt_initial)
+    adaptation = Adaptation(
+        layers=tuple(layers),
+        prior=prior,
+        alpha=alpha,
+        method=method,
+        momentum=momentum,
+        adapt_initial=adapt_initial,
+    )
     belief = believe_adapted(
         wrapped, adaptation, wrapped.architecture, with_profile=profile is not None
     )
@@ -114,29 +125,29 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         raise doubt.error("the labels that came with the batches", OFFSET)
     images_held = sum(map(len, held))
     belief = belief.run_twice(wrapped, held[0][:PICTURES_TWICE])
-    installer = Installer(wrapped, adaptation, images_held, profile)
+    installer = Installer.of(wrapped, adaptation, images_held, profile)
     part = None if profile is None else profile_part(profile, None, "given")
     suspicion = suspect_tensors(wrapped, some_pictures(held, _SUSPECT_IMAGES), installer)
     why = unscored(outputs) if found is None else None
     subject = Subject(
-        live_model_part(wrapped, belief),
-        TargetPart(
+        model=live_model_part(wrapped, belief),
+        target=TargetPart(
             path=None,
             kind="batches",
             images=images_held,
             labels=_labelled_by(labels_N, truth),
             labeled_images=_labeled_images(labels_N, truth),
         ),
-        method_part(
+        method=method_part(
             installer.adaptation,
             engine,
-            max(map(len, held)),
+            chunk_size=max(map(len, held)),
             seed=0,
             dtype=wrapped.dtype,
             profile=part,
         ),
-        labels_N,
-        classes,
+        labels_N=labels_N,
+        classes=classes,
         warnings=(
             *belief.warnings,
             *(doubt for doubt in (why, labels.unused, suspicion) if doubt),
@@ -145,16 +156,13 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     )
     with installer.undone_on_failure():
         head = truth.head.fresh() if truth else None
-        outcome = adapt_and_measure(
-            installer, held, engine, verify=verify, stages=stages, head=head
-        )
+        outcome = adabn(installer, Passes.over(held), by, stages, head=head, verify=verify)
         if doubt := check.doubt():
             subject = _unscored(subject, doubt)
         record = record_of(subject, outcome, run_part(started, stages, wrapped.device, None))
         if on_harm == "keep" and record.verdict.outcome == "harm":
-            wrapped.load_state(entries_of(wrapped, installer.original))
-            verdict = record.verdict.model_copy(update={"kept_source": True})
-            record = record.model_copy(update={"verdict": verdict})
+            installer.undo()
+            record = record.with_kept_source()
         wrapped.fold()
         return record
 

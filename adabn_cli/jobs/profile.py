@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.adaptation.engines.observe import observe
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.adaptation.rules import RULES
@@ -19,7 +20,6 @@ from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import IN_FLOAT32, ModelError
 from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.histogram import Bins
-from adabn_cli.jobs.adapt.measure import Stages
 from adabn_cli.jobs.checks.asked_files import check_files
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_scored
 from adabn_cli.jobs.preprocessing import (
@@ -30,6 +30,7 @@ from adabn_cli.jobs.preprocessing import (
 from adabn_cli.jobs.results.record import model_part, target_part
 from adabn_cli.jobs.results.sections import scores_part
 from adabn_cli.jobs.scored_data import PicturesRequest, open_pictures, require_used
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.measures.effective_classes import effective_classes
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Batches, Model, Progress, Signal, no_output
@@ -135,16 +136,17 @@ def profile_of(
     sizes = [len(batch) for batch in batches]
     scores = Scores()
     with stages.stage("profile") as progress:
+        passes = Passes.over(batches)
         moments = observe(
             model,
-            batches,
+            passes,
             scores,
             _first_half(progress),
             lambda signal, _: measure(signal.activation),
         )
         _require_finite(scores)
         survey = _Survey(model, moments, scores, sizes)
-        moments = observe(model, batches, no_output, _second_half(progress), survey.measure)
+        moments = observe(model, passes, no_output, _second_half(progress), survey.measure)
     kinds = {site.name: site.kind for site in model.sites}
     if moments and RULES[kinds[last := list(moments)[-1]]].needs_profile:
         del moments[last]

@@ -8,7 +8,6 @@ from pathlib import Path
 from adabn_cli.adaptation.profiles import Profile, read_profile, require_profile_of
 from adabn_cli.data.listing import Location
 from adabn_cli.errors import UsageError
-from adabn_cli.jobs.adapt.measure import Stages
 from adabn_cli.jobs.profile import (
     SOURCE_IMAGES,
     beside_model,
@@ -16,6 +15,7 @@ from adabn_cli.jobs.profile import (
     profile_of,
 )
 from adabn_cli.jobs.scored_data import PicturesRequest, ScoredPictures, open_pictures
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.model import Model
 from adabn_cli.models.open import ModelRequest
 from adabn_cli.preprocessing import Preprocessing

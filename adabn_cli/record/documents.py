@@ -58,6 +58,11 @@ class Record(Part):
     warnings: tuple[str, ...] = ()
     run: RunPart
 
+    def with_kept_source(self) -> Record:
+        """The same of a run that holds the source model, as adapting harms."""
+        verdict = self.verdict.model_copy(update={"kept_source": True})
+        return self.model_copy(update={"verdict": verdict})
+
     def as_json(self, **changes: Any) -> str:
         """The record as indented JSON, keys in the order of the schema."""
         record = self.model_copy(update=changes) if changes else self

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adabn_cli.adaptation.installer import Adaptation, match_trust, matched, select_sites, trust
+from adabn_cli.adaptation.installer import select_sites
+from adabn_cli.adaptation.methods import Adaptation, match_trust, matched, trust
 from adabn_cli.errors import UsageError
 from adabn_cli.model import Site
 from adabn_cli.moments import EstimatedMoments, Moments, measure

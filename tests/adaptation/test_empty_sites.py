@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import engine
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 
@@ -28,8 +30,8 @@ class BrightRows(nn.Module):
 def adapted(batches: list[Tensor], name: str, momentum: float | None) -> BrightRows:
     net = BrightRows().eval()
     model = EagerModel(net)
-    installer = Installer(model, Adaptation(momentum=momentum), sum(map(len, batches)))
-    engine(name).estimate(installer, batches, no_output, no_progress)
+    installer = Installer.of(model, Adaptation(momentum=momentum), sum(map(len, batches)))
+    engine(name).estimate(installer, Passes.over(batches), no_output, no_progress)
     return net
 
 

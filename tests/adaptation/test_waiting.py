@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,17 @@ import torchvision
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import exact, shelf
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.engines.spill_file import SpillError, SpillFile
 from adabn_cli.adaptation.engines.waiting import (
-    PlannedBatches,
     Probe,
     Room,
     Waiting,
     plan_waiting,
     probe,
 )
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_progress
 from adabn_cli.models.live.module import EagerModel
 
@@ -49,12 +51,12 @@ def adapted(
         assert found is not None
         outputs[index] = found.clone()
 
-    planned: Sequence[Tensor] | PlannedBatches = batches
+    passes = Passes.over(batches)
     if waiting is not None:
         placed = Waiting(waiting.in_memory, waiting.on_disk, waiting.rerun, folder)
-        planned = PlannedBatches(batches, placed)
-    installer = Installer(EagerModel(net), Adaptation(), sum(map(len, batches)))
-    exact.estimate(installer, planned, keep, no_progress)
+        passes = replace(passes, waiting=placed)
+    installer = Installer.of(EagerModel(net), Adaptation(), sum(map(len, batches)))
+    exact.estimate(installer, passes, keep, no_progress)
     return net.state_dict(), outputs
 
 
@@ -124,8 +126,8 @@ def test_caches_views_and_changes_in_place_survive(images: Tensor, tmp_path: Pat
         adapted(net, batches, None, tmp_path),
     )
     model = EagerModel(net)
-    placed = PlannedBatches(batches, Waiting(0, on_disk=5, folder=tmp_path))
-    installer = Installer(model, Adaptation(), len(images))
+    placed = Passes(batches=batches, waiting=Waiting(0, on_disk=5, folder=tmp_path))
+    installer = Installer.of(model, Adaptation(), len(images))
     exact.estimate(installer, placed, lambda *_: None, no_progress)
     assert net.cache is not None
     assert net.cache.sum() > 0  # What outlives the forwards is in memory again.
@@ -166,8 +168,8 @@ def test_a_full_disk_ends_cleanly_and_restores_the_model(
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", pwrite)
     before = copy.deepcopy(net.state_dict())
-    installer = Installer(EagerModel(net), Adaptation(), len(images))
-    placed = PlannedBatches(images.split(7), Waiting(0, on_disk=10, folder=tmp_path))
+    installer = Installer.of(EagerModel(net), Adaptation(), len(images))
+    placed = Passes(batches=images.split(7), waiting=Waiting(0, on_disk=10, folder=tmp_path))
     with pytest.raises(SpillError, match="No space left") as raised, installer.undone_on_failure():
         exact.estimate(installer, placed, lambda *_: None, no_progress)
     assert raised.value.exit_code == 3

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from adabn_cli.adaptation.engines.exact import estimate
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_output, no_progress
 from adabn_cli.models.live.module import EagerModel
 
@@ -45,10 +47,11 @@ def test_forwards_alone_are_in_bfloat16_and_no_mode_is_left_behind():
     off = (outputs.float() - plain.forward(batches[0])).abs().max()
     assert 0 < off < 0.05
     kept = {name: value.clone() for name, value in net.state_dict().items()}
-    found = [
-        estimate(Installer(model, Adaptation(), 12), batches, no_output, no_progress).measured["1"]
-        for model in (rough, plain)
-    ]
+    found = []
+    for model in (rough, plain):
+        installer = Installer.of(model, Adaptation(), 12)
+        seen = estimate(installer, Passes.over(batches), no_output, no_progress).measured
+        found.append(seen["1"])
     assert kept["0.weight"].equal(net[0].weight)
     off = (found[0].pixels.mean_C - found[1].pixels.mean_C).abs() / found[1].pixels.var_C.sqrt()
     assert 1e-6 < off.max() < 0.05

@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_exits_with_3_before_the_work(
     command, sample_model, few_pictures, monkeypatch
 ):
     Path("file").write_text("")
-    monkeypatch.setattr("adabn_cli.jobs.adapt.request.open_model", lambda request: 1 / 0)
+    monkeypatch.setattr("adabn_cli.jobs.adapt.prepare.open_model", lambda request: 1 / 0)
     for out in ("file/run", "/proc/version/run"):
         done = command("adapt", sample_model, "-t", few_pictures, "-o", out)
         assert (done.code, done.out) == (3, "")

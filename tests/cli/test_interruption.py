@@ -14,13 +14,13 @@ import pytest
 _PROGRAM = """
 import sys, time
 from adabn_cli.cli.boundary import run
-from adabn_cli.jobs.adapt import adabn
+from adabn_cli.jobs.adapt import adabn, writing
 
 def slow(*arguments, **options):
     print("writing", flush=True, file=sys.stderr)
     time.sleep(60)
 
-setattr(adabn, sys.argv[1], slow)
+setattr(writing if hasattr(writing, sys.argv[1]) else adabn, sys.argv[1], slow)
 sys.exit(run(sys.argv[2:]))
 """
 
@@ -30,7 +30,7 @@ sys.exit(run(sys.argv[2:]))
     [
         (signal.SIGINT, 130, "write_predictions"),
         (signal.SIGTERM, 143, "write_predictions"),
-        (signal.SIGINT, 130, "adapt_and_measure"),
+        (signal.SIGINT, 130, "adabn"),
     ],
 )
 def test_a_signal_in_the_middle_leaves_nothing(
@@ -64,7 +64,7 @@ def test_a_failing_run_leaves_the_one_before_as_it_was(
     before = {file.name: file.read_bytes() for file in Path("run").iterdir()}
     assert command("adapt", sample_model, "-t", few_pictures, "-o", "run").code == 2
     with monkeypatch.context() as patch:
-        patch.setattr("adabn_cli.jobs.adapt.adabn.write_predictions", lambda *given: 1 / 0)
+        patch.setattr("adabn_cli.jobs.adapt.writing.write_predictions", lambda *given: 1 / 0)
         forced = ("adapt", sample_model, "-t", few_pictures, "-o", "run", "--force")
         assert command(*forced).code == 70
     assert {file.name: file.read_bytes() for file in Path("run").iterdir()} == before

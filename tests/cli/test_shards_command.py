@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adabn_cli.adaptation.installer import Adaptation
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.jobs.scored_data import PicturesRequest
 from adabn_cli.jobs.shards.collect import CollectRequest, collect
 from adabn_cli.models.open import ModelRequest

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from adabn_cli.adaptation.installer import Adaptation
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.adapt import converged
-from adabn_cli.jobs.adapt.adabn import AdaptRequest, carry_out, prepare
+from adabn_cli.jobs.adapt.adabn import carry_out
 from adabn_cli.jobs.adapt.converged import prepare_enough, prepare_first
+from adabn_cli.jobs.adapt.prepare import prepare
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.scored_data import PicturesRequest
 from adabn_cli.models.open import ModelRequest
 
@@ -28,8 +30,8 @@ class TwoRanks:
 @pytest.fixture
 def request_(sample_data: Path, tmp_path: Path) -> AdaptRequest:
     return AdaptRequest(
-        ModelRequest(sample_data / "digits_bn.pt"),
-        str(sample_data / "target"),
+        model=ModelRequest(sample_data / "digits_bn.pt"),
+        target=str(sample_data / "target"),
         folder=tmp_path / "run",
     )
 

@@ -13,7 +13,8 @@ from torch.nn.utils import fusion, parametrizations
 
 import adabn_cli
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.jobs.adapt.adabn import AdaptRequest, adapt
+from adabn_cli.jobs.adapt.adabn import adapt
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.apply import apply
 from adabn_cli.jobs.profile import ProfileRequest, profile
 from adabn_cli.models.open import ModelRequest, open_model
@@ -185,7 +186,9 @@ def test_a_matched_checkpoint_is_written_applied_and_taken_back_to_the_byte(
     made = profile(ProfileRequest(ModelRequest(model), SAMPLES / "source"))
     assert Path(made.path) == tmp_path / "net.profile"
     assert (made.sites, made.classes) == (4, 10)
-    run = adapt(AdaptRequest(ModelRequest(model), SAMPLES / "target", folder=tmp_path / "run"))
+    run = adapt(
+        AdaptRequest(model=ModelRequest(model), target=SAMPLES / "target", folder=tmp_path / "run")
+    )
     method = run.record.method
     assert method.profile is not None
     assert (method.name, method.profile.found) == ("matched", "beside the model")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adabn_cli.adaptation.installer import Adaptation
-from adabn_cli.jobs.adapt.adabn import AdaptRequest, adapt
+from adabn_cli.adaptation.methods import Adaptation
+from adabn_cli.jobs.adapt.adabn import adapt
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.preprocessing import PreprocessingOptions
 from adabn_cli.jobs.results.notices import FEW_PICTURES, Seen, notice_parts
 from adabn_cli.jobs.scored_data import PicturesRequest
@@ -28,8 +29,8 @@ def run(sample_data: Path, tmp_path: Path) -> Run:
 
     def run(target: Path, *, labels: str = "auto", source: Path | None = None) -> Record:
         request = AdaptRequest(
-            ModelRequest(sample_data / "digits_bn.pt"),
-            target,
+            model=ModelRequest(sample_data / "digits_bn.pt"),
+            target=target,
             pictures=PicturesRequest(labels=labels, workers=1),
             adaptation=Adaptation(method="matched" if source else None),
             source=source,
@@ -72,13 +73,13 @@ def test_an_ordinary_target_is_nothing_to_notice_for_a_net_of_other_people(
 ) -> None:
     pytest.importorskip("ccexam", reason="its architecture: pip install --no-deps ccexam")
     request = AdaptRequest(
-        ModelRequest(
+        model=ModelRequest(
             shared_data / "checkpoints" / "ccexam_usps.pth",
             "ccexam.models:USPSNet",
             {"input_size": 16},
         ),
-        shared_data / "digits" / "mnist_1000",
-        PreprocessingOptions(size=(16, 16), mean=(0.2471,), std=(0.2994,)),
+        target=shared_data / "digits" / "mnist_1000",
+        preprocessing=PreprocessingOptions(size=(16, 16), mean=(0.2471,), std=(0.2994,)),
         folder=tmp_path / "run",
     )
     record = adapt(request).record
@@ -168,7 +169,15 @@ def seen(
         for x in (before, after)
     ]
     known = np.repeat(np.arange(len(labels)), labels) if labels else None
-    return Seen(100, *sides, known, names, sample_size, None)
+    return Seen(
+        images=100,
+        before=sides[0],
+        after=sides[1],
+        labels_N=known,
+        names=names,
+        sample_size=sample_size,
+        sample_nCHW=None,
+    )
 
 
 @pytest.mark.parametrize(

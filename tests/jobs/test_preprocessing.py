@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adabn_cli.adaptation.installer import Adaptation, Installer
-from adabn_cli.data.open import open_target
-from adabn_cli.data.target import TargetRequest
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
+from adabn_cli.data.open import TargetRequest, open_target
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.preprocessing import (
     PreprocessingOptions,
@@ -84,7 +84,7 @@ def _suspicion(request, folder, given):
     )
     images = next(iter(target.batches()))
     return suspect_preprocessing(
-        opened.model, images, Installer(opened.model, Adaptation(), 64), given
+        opened.model, images, Installer.of(opened.model, Adaptation(), 64), given
     )
 
 
@@ -137,7 +137,7 @@ def test_swapped_channels_are_noticed_where_colours_are_lopsided(tmp_path):
         net((rgb - 0.5) / 0.25)
     torch.save(net.eval(), tmp_path / "net.pt")
     model = open_model(ModelRequest(tmp_path / "net.pt")).model
-    installer = Installer(model, Adaptation(), 64)
+    installer = Installer.of(model, Adaptation(), 64)
     assert suspect_preprocessing(model, (rgb - 0.5) / 0.25, installer, given) is None
     bgr = suspect_preprocessing(model, (rgb.flip(1) - 0.5) / 0.25, installer, given)
     assert bgr is not None

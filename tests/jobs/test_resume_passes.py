@@ -13,14 +13,19 @@ from learned_statistics import learned
 from torch import Tensor, nn
 
 import adabn_cli
+from adabn_cli.adaptation.engines import engine
 from adabn_cli.adaptation.engines.merge_order import Ordered
-from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.engines.waiting import Waiting
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.jobs.adapt import journal as journal_module
+from adabn_cli.jobs.adapt.adabn import adabn
 from adabn_cli.jobs.adapt.journal import Journal
-from adabn_cli.jobs.adapt.measure import Outcome, Stages, adapt_and_measure
+from adabn_cli.jobs.adapt.outcome import Outcome
 from adabn_cli.jobs.shards.moment_file import as_bytes, parsed
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.model import Signal
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.moments import SiteMoments, measure
@@ -77,14 +82,14 @@ def batches() -> Sequence[Tensor]:
 
 
 class Stopping(Installer):
-    """Is stopped when that many signals have been measured."""
+    """Is stopped when that many signals have been measured, whatever it is aimed at meanwhile."""
 
     signals, stop = 0, -1
 
     def measure(self, signal: Signal, batch: int) -> SiteMoments:
-        if self.signals == self.stop:
+        if Stopping.signals == Stopping.stop:
             raise KeyboardInterrupt
-        self.signals += 1
+        Stopping.signals += 1
         return super().measure(signal, batch)
 
 
@@ -98,17 +103,12 @@ def run(
     options = {"engine": "exact", "method": None, "profile": None, "waiting": None, **options}
     adaptation = Adaptation(method=options["method"], momentum=options.get("momentum"))
     count = sum(map(len, batches))
-    installer = Stopping(EagerModel(net), adaptation, count, options["profile"])
-    installer.stop = stop
+    installer = Stopping.of(EagerModel(net), adaptation, count, options["profile"])
+    Stopping.signals, Stopping.stop = 0, stop
     waiting = options["waiting"] or Waiting(len(batches))
-    outcome = adapt_and_measure(
-        installer,
-        PlannedBatches(batches, waiting, notebook),
-        options["engine"],
-        verify=True,
-        stages=Stages(),
-    )
-    return net.state_dict(), outcome, installer.signals
+    passes = Passes(batches=batches, waiting=waiting, notebook=notebook)
+    outcome = adabn(installer, passes, engine(options["engine"]), Stages(), verify=True)
+    return net.state_dict(), outcome, Stopping.signals
 
 
 def same(one: Outcome, other: Outcome) -> bool:
@@ -116,11 +116,17 @@ def same(one: Outcome, other: Outcome) -> bool:
         for found in seen.values():
             yield from (found.pixels.mean_C, found.pixels.m2_C, found.images.square_m2_C)
 
-    pairs = [(one.before, other.before), (one.estimate.measured, other.estimate.measured)]
+    pairs = [
+        (one.before.sites, other.before.sites),
+        (one.after.estimate.measured, other.after.estimate.measured),
+    ]
     for a, b in pairs:
         assert list(a) == list(b)
         assert all(map(torch.equal, moments(a), moments(b)))
-    for a, b in ((one.scores_before, other.scores_before), (one.scores_after, other.scores_after)):
+    for a, b in (
+        (one.before.scores, other.before.scores),
+        (one.after.scores, other.after.scores),
+    ):
         assert np.array_equal(a.confidence_N, b.confidence_N)
         assert np.array_equal(a.entropy_N, b.entropy_N)
     return one.residual == other.residual and one.judgement == other.judgement

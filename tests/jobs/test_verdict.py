@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.adaptation.installer import Adaptation
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.errors import UsageError
-from adabn_cli.jobs.adapt.adabn import Adapted, AdaptRequest, adapt
+from adabn_cli.jobs.adapt.adabn import Run, adapt
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.apply import apply
 from adabn_cli.jobs.profile import ProfileRequest, profile
 from adabn_cli.jobs.scored_data import PicturesRequest
@@ -43,8 +44,8 @@ def one_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, target: Path, known: Path | None, *, labels: str = "none", **more: object):
     method = more.pop("method", None)
     request = AdaptRequest(
-        ModelRequest(MODEL),
-        target,
+        model=ModelRequest(MODEL),
+        target=target,
         pictures=PicturesRequest(labels=labels),
         adaptation=Adaptation(method=method),  # type: ignore[arg-type]
         profile=known,
@@ -54,7 +55,7 @@ def run(folder: Path, target: Path, known: Path | None, *, labels: str = "none",
     return adapt(request)
 
 
-def right(adapted: Adapted, label: str, column: str = "after") -> float:
+def right(adapted: Run, label: str, column: str = "after") -> float:
     with (adapted.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     return sum(row[column] == label for row in rows) / len(rows)
@@ -115,8 +116,8 @@ def test_labels_come_before_the_estimate_which_stands_beside_them(
 
 def test_few_images_give_no_verdict(tmp_path: Path, known: Path) -> None:
     request = AdaptRequest(
-        ModelRequest(MODEL),
-        SAMPLES / "target",
+        model=ModelRequest(MODEL),
+        target=SAMPLES / "target",
         pictures=PicturesRequest(labels="none", max_images=20),
         adaptation=Adaptation(method="adabn"),
         profile=known,

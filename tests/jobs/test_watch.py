@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adabn_cli.adaptation.installer import Adaptation
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.adaptation.packs import read_pack
 from adabn_cli.errors import InputError, TargetError, UsageError
-from adabn_cli.jobs.adapt.adabn import AdaptRequest, adapt
+from adabn_cli.jobs.adapt.adabn import adapt
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.watch.stream import Event, WatchRequest, watch
 from adabn_cli.models.open import ModelRequest
 
@@ -119,8 +120,8 @@ def test_the_pack_is_that_of_the_online_engine(watched, inbox, tmp_path, sample_
     inbox.put(50)()
     watched(nothing, once=True, momentum=0.3, every=16)
     request = AdaptRequest(
-        ModelRequest(sample_data / "digits_bn.pt"),
-        inbox.folder,
+        model=ModelRequest(sample_data / "digits_bn.pt"),
+        target=inbox.folder,
         adaptation=Adaptation(momentum=0.3),
         engine="online",
         folder=tmp_path / "run",

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import exact
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.fingerprint import fingerprint
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import Model, Place, statistics_of
 from adabn_cli.models.live.module import EagerModel, pick_outputs
 from adabn_cli.models.open import ModelRequest, open_model
@@ -66,7 +68,7 @@ def read(path: Path) -> Model:
 
 def adapted(model: Model, images: Tensor, chunk: int = 4) -> tuple[dict[Place, Tensor], Tensor]:
     """Its statistics after the exact engine, and its outputs after."""
-    installer = Installer(model, Adaptation(), len(images))
+    installer = Installer.of(model, Adaptation(), len(images))
     chunks = images.split(chunk)
     outputs: dict[int, Tensor] = {}
 
@@ -74,7 +76,7 @@ def adapted(model: Model, images: Tensor, chunk: int = 4) -> tuple[dict[Place, T
         assert found is not None
         outputs[index] = found
 
-    exact.estimate(installer, chunks, keep, lambda done, total: None)
+    exact.estimate(installer, Passes.over(chunks), keep, lambda done, total: None)
     return statistics_of(model), torch.cat([outputs[index] for index in sorted(outputs)])
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.engines import exact, shelf
-from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting, probe
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.engines.waiting import Waiting, probe
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import no_progress
 from adabn_cli.models.open import ModelRequest, open_model
 
@@ -69,8 +71,8 @@ def adapted(file: Path, batches: Sequence[Tensor], waiting: Waiting) -> list[Ten
         assert found is not None
         outputs[index] = found.clone()
 
-    installer = Installer(model, Adaptation(), sum(map(len, batches)))
-    exact.estimate(installer, PlannedBatches(batches, waiting), keep, no_progress)
+    installer = Installer.of(model, Adaptation(), sum(map(len, batches)))
+    exact.estimate(installer, Passes(batches=batches, waiting=waiting), keep, no_progress)
     return [*(value.clone() for _, value in sorted(model.state().items())), *outputs]
 
 

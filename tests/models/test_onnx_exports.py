@@ -16,10 +16,11 @@ import torchvision
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.exact import estimate
+from adabn_cli.adaptation.engines.passes import Estimate, Passes
 from adabn_cli.adaptation.fingerprint import fingerprint
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.model import Model, no_progress
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.onnx.model import OnnxModel
@@ -91,7 +92,9 @@ def adapted(model: Model, images: Tensor) -> tuple[Estimate, Tensor]:
         outputs[index] = found
 
     batches = [images[start : start + 4] for start in range(0, len(images), 4)]
-    found = estimate(Installer(model, Adaptation(), len(images)), batches, keep, no_progress)
+    found = estimate(
+        Installer.of(model, Adaptation(), len(images)), Passes.over(batches), keep, no_progress
+    )
     return found, torch.cat([outputs[index] for index in sorted(outputs)])
 
 
@@ -259,8 +262,8 @@ def test_staged_onnx_costs_at_most_three_times_a_plain_pass(tmp_path: Path) -> N
             session.run(None, {"x": batch.numpy()})
 
     def staged() -> None:
-        installer = Installer(opened(path), Adaptation(), len(images))
-        estimate(installer, batches, lambda index, outputs: None, no_progress)
+        installer = Installer.of(opened(path), Adaptation(), len(images))
+        estimate(installer, Passes.over(batches), lambda index, outputs: None, no_progress)
 
     seconds: dict[str, list[float]] = {"plain": [], "staged": []}
     for _ in range(2):

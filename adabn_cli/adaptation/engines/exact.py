@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import torch
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.meeting import meet_at_every_site
-from adabn_cli.adaptation.engines.notes import NoNotes, PassNotes
 from adabn_cli.adaptation.engines.observe import pool
-from adabn_cli.adaptation.engines.waiting import notes_of
+from adabn_cli.adaptation.engines.passes import Estimate, Passes, PassNotes
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Signal, Site
+from adabn_cli.model import Outputs, OutputSink, Progress, Signal, Site
 from adabn_cli.moments import Moments, SiteMoments
+
+side_by_side, is_stream = True, False
 
 # A layer that is used again behind itself needs a fixed point; sequential reuse takes 5 to 20.
 _MAX_FORWARDS = 30
@@ -25,7 +25,7 @@ _SETTLED = 1e-7
 
 
 def estimate(
-    installer: Installer, batches: Batches, on_outputs: OutputSink, progress: Progress
+    installer: Installer, passes: Passes, on_outputs: OutputSink, progress: Progress
 ) -> Estimate:
     """Adapts in one forward, whose last stretch is the adapted model's own output.
 
@@ -33,7 +33,7 @@ def estimate(
     what its last one will show, so such models repeat the forward, with those sites held at a
     damped average of the rounds, until they settle (1e-7 of a standard deviation) or 30 forwards.
     """
-    notes = notes_of(batches)
+    notes = passes.begin()
     if (known := notes.estimate()) is not None:
         for index, outputs in notes.outputs():
             on_outputs(index, outputs)
@@ -45,26 +45,26 @@ def estimate(
         notes.note_outputs(index, outputs)
         on_outputs(index, outputs)
 
-    found = _settled(installer, batches, noted, progress, notes)
+    found = _settled(installer, passes, noted, progress, notes)
     notes.note_estimate(found)
     return found
 
 
 def _settled(
     installer: Installer,
-    batches: Batches,
+    passes: Passes,
     on_outputs: OutputSink,
     progress: Progress,
     notes: PassNotes,
 ) -> Estimate:
     forward = _Forward(installer, {}, notes)
-    forward.run(batches, on_outputs, progress)
+    forward.run(passes, on_outputs, progress)
     held = {name: forward.installed[name] for name in forward.reused & forward.installed.keys()}
     damping, last_gap, forwards = 1.0, float("inf"), 1
     while held and forwards < _MAX_FORWARDS:
         # Only the first forward is noted: few models need another.
-        forward = _Forward(installer, held, NoNotes())
-        forward.run(batches, on_outputs, progress)
+        forward = _Forward(installer, held, PassNotes())
+        forward.run(passes, on_outputs, progress)
         forwards += 1
         wanted = {name: forward.wanted(name) for name in held}
         gap = max(_distance(held[name], wanted[name], forward.sites[name].eps) for name in held)
@@ -91,14 +91,14 @@ class _Forward:
         self.installed: dict[str, Moments] = {}
         self.reused: set[str] = set()
 
-    def run(self, batches: Batches, on_outputs: OutputSink, progress: Progress) -> None:
+    def run(self, passes: Passes, on_outputs: OutputSink, progress: Progress) -> None:
         for site in self.installer.model.sites:
             if site.name in self.held:
                 self._install(site, self.held[site.name])
         for name, moments in _once_each(self.notes.sites()):
             self._take(self.installer.sites[name], moments)
             self.passed += 1
-        meet_at_every_site(self.installer.model, batches, self, on_outputs, progress)
+        meet_at_every_site(self.installer.model, passes, self, on_outputs, progress)
 
     def measure(self, signal: Signal, batch: int) -> SiteMoments:
         return self.installer.measure(signal, batch)

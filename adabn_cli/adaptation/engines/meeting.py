@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from adabn_cli.adaptation.engines.merge_order import Ordered
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.engines.shelf import Arrays, Shelf, Tray
-from adabn_cli.adaptation.engines.waiting import ranks_of, waiting_of
 from adabn_cli.errors import ModelError
 from adabn_cli.machine import MemoryShortError, give_back_freed, require_memory
-from adabn_cli.model import Batches, Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
+from adabn_cli.model import Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments
 
 
@@ -36,21 +36,20 @@ class Visitor(Protocol):
 
 def meet_at_every_site(
     model: Model,
-    batches: Batches,
+    passes: Passes,
     visitor: Visitor,
     on_outputs: OutputSink,
     progress: Progress,
 ) -> None:
     """Runs all batches side by side; the visitor gets each site with the moments of all of them.
 
-    Moments are merged
-    in one order, wherever the batches wait. Raises ModelError where batches take different ways
-    through the model, MemoryShortError before the machine runs out of memory, and SpillError where
-    the disk is full.
+    Moments are merged in one order, wherever the batches wait. Raises ModelError if batches take
+    different ways through the model, MemoryShortError before the machine runs out of memory, and
+    SpillError if the disk is full.
     """
     with ExitStack() as ending:
-        runs = _Runs(model, batches, visitor, ending)
-        total = (len(model.sites) + 1) * len(batches)
+        runs = _Runs(model, passes, visitor, ending)
+        total = (len(model.sites) + 1) * len(passes.batches)
 
         def on_batch(done: int) -> None:
             progress(min(done, total), total)
@@ -62,15 +61,15 @@ def meet_at_every_site(
 class _Runs:
     """The forwards of all batches, in order: rerun, waiting on disk, waiting in memory."""
 
-    def __init__(self, model: Model, batches: Batches, visitor: Visitor, ending: ExitStack) -> None:
-        self.model, self.batches, self.measure = model, batches, visitor.measure
-        self.waiting, self.ending = waiting_of(batches), ending
+    def __init__(self, model: Model, passes: Passes, visitor: Visitor, ending: ExitStack) -> None:
+        self.model, self.batches, self.measure = model, passes.batches, visitor.measure
+        self.waiting, self.ending = passes.waiting, ending
         self.shelf: Shelf | None = None
         if self.waiting.on_disk and self.waiting.folder is not None:
             self.shelf = ending.enter_context(closing(Shelf(self.waiting.folder)))
         self.places: list[_Place] = []
-        self.ranks, self.first = ranks_of(batches)
-        self.sites, self.done = visitor.passed, visitor.passed * len(batches)
+        self.ranks, self.first = passes.ranks, passes.first
+        self.sites, self.done = visitor.passed, visitor.passed * len(passes.batches)
 
     def meet(
         self, on_outputs: OutputSink, on_batch: Callable[[int], None]

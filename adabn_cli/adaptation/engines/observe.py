@@ -10,10 +10,9 @@ from contextlib import closing
 from itertools import islice
 
 from adabn_cli.adaptation.engines.merge_order import Ordered
-from adabn_cli.adaptation.engines.notes import PassNotes
-from adabn_cli.adaptation.engines.waiting import notes_of, ranks_of, waiting_of
+from adabn_cli.adaptation.engines.passes import Passes, PassNotes
 from adabn_cli.machine import give_back_freed
-from adabn_cli.model import Batches, Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
+from adabn_cli.model import Model, Outputs, OutputSink, Progress, Signal, Site, Suspended
 from adabn_cli.moments import SiteMoments, measure
 from adabn_cli.ranks import Ranks
 
@@ -28,13 +27,13 @@ def plain_moments(signal: Signal, batch: int) -> SiteMoments:
 
 def observe(
     model: Model,
-    batches: Batches,
+    passes: Passes,
     on_outputs: OutputSink,
     progress: Progress,
     measure: Measure = plain_moments,
 ) -> dict[str, SiteMoments]:
     """The moments of every visited site, pooled over all its uses, in the order of the forward."""
-    return over_all(model, batches, eval_mode(measure), on_outputs, progress)
+    return over_all(model, passes, eval_mode(measure), on_outputs, progress)
 
 
 #: Takes one forward to its end; what it showed by site, and its outputs.
@@ -51,26 +50,20 @@ def eval_mode(measure: Measure) -> OneBatch:
 
 
 def over_all(
-    model: Model, batches: Batches, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
+    model: Model, passes: Passes, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
 ) -> dict[str, SiteMoments]:
     """What all batches showed, one after the other, on all ranks; goes on from what is noted."""
-    ranks, _ = ranks_of(batches)
-    return {
-        name: moments.total()
-        for name, moments in together(
-            ranks, own_part(model, batches, one_batch, on_outputs, progress)
-        ).items()
-    }
+    seen = own_part(model, passes, one_batch, on_outputs, progress)
+    return {name: moments.total() for name, moments in together(passes.ranks, seen).items()}
 
 
 def own_part(
-    model: Model, batches: Batches, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
+    model: Model, passes: Passes, one_batch: OneBatch, on_outputs: OutputSink, progress: Progress
 ) -> dict[str, Ordered]:
     """The same of the batches of this process alone, not yet summed up."""
-    notes, tight = notes_of(batches), waiting_of(batches).tight
-    _, first = ranks_of(batches)
+    notes, first = passes.begin(), passes.first
     seen, done = _known(notes, on_outputs)
-    for number, images in enumerate(islice(batches, done, None), start=done):
+    for number, images in enumerate(islice(passes.batches, done, None), start=done):
         with closing(model.suspended(images)) as run:
             showed, outputs = one_batch(run, number)
         on_outputs(first + number, outputs)
@@ -78,9 +71,9 @@ def own_part(
             seen.setdefault(name, Ordered()).add(first + number, moments)
         notes.note_outputs(number, outputs)
         notes.note_batch(number, seen)
-        if tight:
+        if passes.waiting.tight:
             give_back_freed()
-        progress(number + 1, len(batches))
+        progress(number + 1, len(passes.batches))
     return seen
 
 

@@ -9,31 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import OneBatch, observe, over_all, watched
+from adabn_cli.adaptation.engines.passes import Estimate, Passes
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Site, Suspended, no_output
+from adabn_cli.model import Outputs, OutputSink, Progress, Site, Suspended, no_output
 from adabn_cli.moments import Moments, SiteMoments
+
+side_by_side, is_stream = False, False
 
 
 def estimate(
-    installer: Installer, batches: Batches, on_outputs: OutputSink, progress: Progress
+    installer: Installer, passes: Passes, on_outputs: OutputSink, progress: Progress
 ) -> Estimate:
     """Adapts in one pass; a second one, in eval mode, scores and measures the adapted model."""
-    model, total = installer.model, 2 * len(batches)
+    model, count = installer.model, len(passes.batches)
     seen = over_all(
         model,
-        batches,
+        passes,
         train_mode(installer),
         no_output,
-        lambda done, of: progress(done, total),
+        lambda done, of: progress(done, 2 * count),
     )
     installed = install_seen(installer, seen)
     measured = observe(
         model,
-        batches,
+        passes,
         on_outputs,
-        lambda done, of: progress(len(batches) + done, total),
+        lambda done, of: progress(count + done, 2 * count),
         installer.measure,
     )
     return Estimate(installed, measured, forwards=2)

@@ -15,43 +15,45 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.adaptation.engines.observe import observe, watched
 from adabn_cli.adaptation.engines.one_pass import install_seen
-from adabn_cli.adaptation.engines.waiting import notes_of, waiting_of
-from adabn_cli.adaptation.installer import Installer, between
+from adabn_cli.adaptation.engines.passes import Estimate, Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import between
 from adabn_cli.machine import give_back_freed
-from adabn_cli.model import Batches, Outputs, OutputSink, Progress, Site
+from adabn_cli.model import Outputs, OutputSink, Progress, Site
 from adabn_cli.moments import ImageMoments, SiteMoments
+
+side_by_side, is_stream = False, True
 
 # Running statistics are one sum; as that of a first batch they fit into an engine's notes.
 _ONE_SUM = (0, 0)
 
 
 def estimate(
-    installer: Installer, batches: Batches, on_outputs: OutputSink, progress: Progress
+    installer: Installer, passes: Passes, on_outputs: OutputSink, progress: Progress
 ) -> Estimate:
     """Adapts batch by batch; a second pass, in eval mode, scores and measures the adapted model.
 
     `installer.adaptation.momentum` weighs each new batch; without it every image counts alike.
     """
-    notes, tight = notes_of(batches), waiting_of(batches).tight
-    total, done = 2 * len(batches), notes.batches_done()
+    notes, count = passes.begin(), len(passes.batches)
+    done = notes.batches_done()
     stream = Stream(installer, {name: noted.total() for name, noted in notes.seen().items()})
-    for number, images in enumerate(islice(batches, done, None), start=done):
+    for number, images in enumerate(islice(passes.batches, done, None), start=done):
         stream.take(images, number)
         sums = {name: Ordered({_ONE_SUM: moments}) for name, moments in stream.running.items()}
         notes.note_batch(number, sums)
-        if tight:
+        if passes.waiting.tight:
             give_back_freed()
-        progress(number + 1, total)
+        progress(number + 1, 2 * count)
     installed = install_seen(installer, stream.running)
     measured = observe(
         installer.model,
-        batches,
+        passes,
         on_outputs,
-        lambda done, of: progress(len(batches) + done, total),
+        lambda done, of: progress(count + done, 2 * count),
         installer.measure,
     )
     return Estimate(installed, measured, forwards=2)

@@ -7,19 +7,16 @@ the bit. Chosen from what a probe of a few images measured; knows no file of the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from adabn_cli.adaptation.engines.notes import NoNotes, Notebook, PassNotes
 from adabn_cli.adaptation.engines.shelf import Arrays, Shelf, Tray
-from adabn_cli.model import Batches, Model
+from adabn_cli.model import Model
 from adabn_cli.moments import measure
-from adabn_cli.ranks import ALONE, Ranks
 
 # Measured on resnet50: allocator, and the copies that convolutions and moments make on the side.
 _MARGIN = 1.25
@@ -146,47 +143,6 @@ class Room:
     memory: int | None
     disk: int
     folder: Path
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedBatches:
-    """Batches with where they wait, where notes of them are kept, and who has the others.
-
-    Of the batches of all `ranks` these are the ones from number `first` on.
-    """
-
-    batches: Batches
-    waiting: Waiting = field(repr=False)
-    notebook: Notebook | None = field(default=None, repr=False)
-    ranks: Ranks = field(default=ALONE, repr=False)
-    first: int = 0
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.batches)
-
-
-def waiting_of(batches: Batches) -> Waiting:
-    """Where these batches wait: in memory, unless they were planned otherwise."""
-    if isinstance(batches, PlannedBatches):
-        return batches.waiting
-    return Waiting(in_memory=len(batches))
-
-
-def notes_of(batches: Batches) -> PassNotes:
-    """The notes of the pass over these batches that begins now."""
-    if isinstance(batches, PlannedBatches) and batches.notebook is not None:
-        return batches.notebook.next_pass()
-    return NoNotes()
-
-
-def ranks_of(batches: Batches) -> tuple[Ranks, int]:
-    """Who has the other batches, and the number of the first of these."""
-    if isinstance(batches, PlannedBatches):
-        return batches.ranks, batches.first
-    return ALONE, 0
 
 
 def plan_waiting(found: Probe, batches: int, batch_size: int, room: Room) -> Waiting:

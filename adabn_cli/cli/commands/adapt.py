@@ -18,8 +18,9 @@ from adabn_cli.ranks import several, speaks
 from adabn_cli.text import count
 
 if TYPE_CHECKING:
-    from adabn_cli.adaptation.installer import Method
-    from adabn_cli.jobs.adapt.request import Job, OnHarm
+    from adabn_cli.adaptation.methods import Method
+    from adabn_cli.jobs.adapt.prepare import Job
+    from adabn_cli.jobs.adapt.request import OnHarm
     from adabn_cli.record import Record
 
 _METHOD = "Method"
@@ -225,13 +226,14 @@ def adapt(
     Writes a run: run.json, the adapted model in the format it came in,
     pack.safetensors and predictions.csv. The input file is never touched.
     """
-    from adabn_cli.adaptation.installer import Adaptation
+    from adabn_cli.adaptation.methods import Adaptation
     from adabn_cli.cli.ranks import among_ranks
     from adabn_cli.jobs.adapt.adabn import carry_out
     from adabn_cli.jobs.adapt.converged import prepare_enough, prepare_first
     from adabn_cli.jobs.adapt.memory_plan import Limits
     from adabn_cli.jobs.adapt.plan import plan_of
-    from adabn_cli.jobs.adapt.request import AdaptRequest, prepare
+    from adabn_cli.jobs.adapt.prepare import prepare
+    from adabn_cli.jobs.adapt.request import AdaptRequest
     from adabn_cli.jobs.scored_data import PicturesRequest
     from adabn_cli.models.architectures.build import parse_arch_args
     from adabn_cli.models.open import ModelRequest
@@ -265,8 +267,12 @@ def adapt(
             masks=masks,
         ),
         adaptation=Adaptation(
-            *(values.layers(layers), values.prior(prior), alpha),
-            *(cast("Method | None", method), momentum, adapt_initial),
+            layers=values.layers(layers),
+            prior=values.prior(prior),
+            alpha=alpha,
+            method=cast("Method | None", method),
+            momentum=momentum,
+            adapt_initial=adapt_initial,
         ),
         engine=engine,
         profile=profile,

@@ -75,7 +75,7 @@ def collect(
 
     No shard needs another one, so they may run anywhere, at any time.
     """
-    from adabn_cli.adaptation.installer import Adaptation
+    from adabn_cli.adaptation.methods import Adaptation
     from adabn_cli.jobs.scored_data import PicturesRequest
     from adabn_cli.jobs.shards.collect import CollectRequest
     from adabn_cli.jobs.shards.collect import collect as collect_shard
@@ -102,7 +102,10 @@ def collect(
             max_pixels=values.pixels(max_pixels),
         ),
         adaptation=Adaptation(
-            *(values.layers(layers), values.prior(prior), alpha), adapt_initial=adapt_initial
+            layers=values.layers(layers),
+            prior=values.prior(prior),
+            alpha=alpha,
+            adapt_initial=adapt_initial,
         ),
         out=out,
         force=force,

@@ -25,8 +25,9 @@ def demo(
     if not (quiet or json_):
         tell(f"$ adabn adapt {model} --target {target} --verify")
     with shown_progress(quiet=quiet or json_) as progress:
-        adapted = adapt_model(AdaptRequest(ModelRequest(model), target, verify=True), progress)
-    show(adapted.record, json=json_, quiet=quiet)
+        request = AdaptRequest(model=ModelRequest(model), target=target, verify=True)
+        run = adapt_model(request, progress)
+    show(run.record, json=json_, quiet=quiet)
     return 0
 
 

@@ -1,54 +1,47 @@
-"""The main job: score, re-estimate the statistics, score again, write the run. A line a station."""
+"""The main job, top to bottom: adapt one model to one target, prove what that did, write the run.
+
+AdaBN (Li et al. 2016) puts the target's statistics in the place of the source's, site by site.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from adabn_cli.adaptation.engines.waiting import PlannedBatches
-from adabn_cli.adaptation.packs import Pack
-from adabn_cli.errors import UsageError
-from adabn_cli.jobs.adapt.measure import (
-    Outcome,
-    adapt_and_measure,
-)
-from adabn_cli.jobs.adapt.request import AdaptRequest, Job, prepare, require_run_apart
+from adabn_cli.adaptation.engines import Engine
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.jobs.adapt.class_mix import explaining_aim
+from adabn_cli.jobs.adapt.contest import adapted, contest
+from adabn_cli.jobs.adapt.held_out import open_held_out, score_held_out, with_believed_labels
+from adabn_cli.jobs.adapt.judging import judge
+from adabn_cli.jobs.adapt.observed import observed
+from adabn_cli.jobs.adapt.outcome import Outcome
+from adabn_cli.jobs.adapt.prepare import Job, prepare
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.adapt.resume import kept_while_running
-from adabn_cli.jobs.packing import empty_pack, filled
-from adabn_cli.jobs.predictions import write_predictions
-from adabn_cli.jobs.results.notices import COMPARED_PICTURES
-from adabn_cli.jobs.results.record import (
-    Subject,
-    held_out_part,
-    method_part,
-    model_part,
-    record_of,
-    run_part,
-    target_part,
-)
-from adabn_cli.jobs.run_folder import model_in, written_whole
-from adabn_cli.jobs.scored_data import (
-    ScoredPictures,
-    open_pictures,
-    require_used,
-)
-from adabn_cli.jobs.scoring import score
-from adabn_cli.measures.scores import Scores
-from adabn_cli.model import entries_of
-from adabn_cli.ranks import ALONE
-from adabn_cli.record import HeldOutPart, Record
+from adabn_cli.jobs.adapt.verifying import as_written, worst_residual
+from adabn_cli.jobs.adapt.writing import write_run
+from adabn_cli.jobs.checks.adaptable import require_signal
+from adabn_cli.jobs.results.record import held_out_part
+from adabn_cli.jobs.stages import Stages
+from adabn_cli.machine import keeping_freed
+from adabn_cli.measures.heads import Head
+from adabn_cli.record import Record
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """A run: its record, and the folder it was written to."""
+class Run:
+    """A finished run: its record, and the folder it was written to."""
 
     record: Record
     folder: Path
 
 
-def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Adapted:
+def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = None) -> Run:
     """Adapts a checkpoint to a folder of pictures and writes the run.
 
     `tell` gets (stage, done, total). Raises UsageError, ModelError or TargetError with nothing
@@ -57,122 +50,66 @@ def adapt(request: AdaptRequest, tell: Callable[[str, int, int], None] | None = 
     return carry_out(prepare(request, tell))
 
 
-def carry_out(job: Job) -> Adapted:
+def carry_out(job: Job) -> Run:
     """Adapts, measures and writes what was prepared."""
-    request = job.request
-    _require_one_process_for_heads(job)
     with kept_while_running(job) as journal:
-        held_out = _open_held_out(job)
-        before = _score_held_out(job, None if job.belief.impossible else held_out)
-        outcome = adapt_and_measure(
+        held_out = open_held_out(job)
+        held_before = score_held_out(job, None if job.belief.impossible else held_out)
+        outcome = adabn(
             job.installer,
-            PlannedBatches(
-                job.pictures.target.batches(),
-                job.memory.waiting,
-                journal,
-                request.pictures.ranks,
-                job.pictures.target.first_batch,
-            ),
-            request.engine,
-            verify=request.verify,
-            stages=job.stages,
+            job.passes(journal),
+            job.engine,
+            job.stages,
             head=job.pictures.head,
+            verify=job.request.verify,
         )
-        after = _score_held_out(job, held_out)
-        pictures, doubts = job.pictures.believed()
-        if held_out is not None:
-            held_out, more = held_out.believed()
-            notes = (f"Of the held-out pictures: {note}" for note in held_out.picture_notes)
-            doubts = (*doubts, *more, *notes)
-        job = replace(job, pictures=pictures, warnings=(*job.warnings, *doubts))
-        part = held_out_part(held_out, before, after) if held_out else None
-        return Adapted(_write(job, outcome, part), job.folder)
+        held_after = score_held_out(job, held_out)
+        job, held_out = with_believed_labels(job, held_out)
+        part = held_out_part(held_out, held_before, held_after) if held_out else None
+        return Run(write_run(job, outcome, part), job.folder)
 
 
-def _require_one_process_for_heads(job: Job) -> None:
-    """Raises UsageError where outputs that stay where they were computed cannot be scored."""
-    if job.pictures.truth is not None and job.request.pictures.ranks.size > 1:
-        raise UsageError(
-            f"Outputs for {job.pictures.truth.head.task} are scored in one process.",
-            hint="Leave torchrun out, or adapt to a part of the pictures with --max-images.",
-        )
+def adabn(
+    installer: Installer,
+    passes: Passes,
+    engine: Engine,
+    stages: Stages,
+    *,
+    head: Head | None = None,
+    verify: bool = False,
+) -> Outcome:
+    """The method. The model is left adapted; it comes back as it was if anything raises.
 
-
-def _open_held_out(job: Job) -> ScoredPictures | None:
-    if job.request.held_out is None:
-        return None
-    request = job.request.pictures
-    # A file of labels is of the target's pictures, and so are masks.
-    labels = request.labels if request.labels in ("auto", "none") else "auto"
-    request = replace(request, labels=labels, masks=None, kind=None, ranks=ALONE)
-    with job.stages.stage("held out") as progress:
-        held_out = open_pictures(
-            job.request.held_out, job.opened.model, job.preprocessing, request, progress
-        )
-    require_run_apart(job.folder, held_out.files)
-    if job.request.source is None:
-        require_used(request, job.pictures, held_out)
-    return held_out
-
-
-def _score_held_out(job: Job, held_out: ScoredPictures | None) -> Scores:
-    """The model as it is now on the held-out pictures; empty scores without any."""
-    if held_out is None:
-        return Scores()
-    with job.stages.stage("held out") as progress:
-        return score(job.opened.model, held_out.target.batches(), progress, held_out.head)
-
-
-def _write(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
-    """Writes the run's folder; returns the record in it."""
-    model, pictures, request = job.opened.model, job.pictures, job.request
-    subject = Subject(
-        model_part(job.opened, job.preprocessing, job.belief),
-        target_part(pictures),
-        method_part(
-            job.installer.adaptation,
-            request.engine,
-            request.pictures.batch_size,
-            request.pictures.seed,
-            model.dtype,
-            job.known.part,
-        ),
-        pictures.labels_N,
-        pictures.classes,
-        held_out,
-        job.warnings,
-        pictures.target.pictures,
-        pictures.target.spread(COMPARED_PICTURES),
-        pictures.truth,
-        job.search,
+    A `head` takes the outputs if they are not class scores. Raises ModelError if no selected site
+    gave a signal.
+    """
+    with installer.undone_on_failure(), nullcontext() if passes.waiting.tight else keeping_freed():
+        # The source model on the target: every site's moments, every picture's prediction.
+        with stages.stage("before") as progress:
+            before = observed(installer, passes, head, progress)
+        require_signal(installer, before.sites)
+        # By AdaBN a site has no aim but the target; matched, it is to show what it shows on source
+        # pictures, or on a mix of their classes if that explains the target.
+        installer = installer.aimed_at(explaining_aim(installer, installer.aim, before))
+        # One forward that waits at every site: measured, replaced, gone on from.
+        with stages.stage("adapt") as progress:
+            chosen = contest if installer.adaptation.method == "auto" else adapted
+            after = chosen(installer, passes, engine, [before.scores], progress)
+        # The adapted model as it will be written, against what was installed.
+        residual = None
+        if verify:
+            with stages.stage("verify") as progress:
+                seen = as_written(after.installer, passes, progress)
+            residual = worst_residual(after.installer, after.estimate, seen)
+        elif after.estimate.forwards > 1:  # In a single one, what it saw is what it installed.
+            residual = worst_residual(after.installer, after.estimate, after.estimate.measured)
+        # What it is worth without labels, by another adapted model.
+        with stages.stage("judge") as progress:
+            judgement = judge(before, after, passes, engine, progress)
+    return Outcome(
+        before=before,
+        after=after,
+        residual=residual,
+        judgement=judgement,
+        uses=Counter(installer.model.conduct.order),
     )
-    record = record_of(
-        subject, outcome, run_part(job.started, job.stages, model.device, job.folder)
-    )
-    if request.on_harm == "keep" and record.verdict.outcome == "harm":
-        model.load_state(entries_of(model, outcome.installer.original))
-        verdict = record.verdict.model_copy(update={"kept_source": True})
-        record = record.model_copy(update={"verdict": verdict})
-    sites = tuple(outcome.estimate.installed)
-    pack = filled(empty_pack(model), outcome.installer, sites, pictures.images)
-    ranks = request.pictures.ranks
-    if ranks.index == 0:
-        _write_files(job, outcome, record, pack)
-    ranks.gather(None)  # Or the others would end well where writing fails.
-    return record
-
-
-def _write_files(job: Job, outcome: Outcome, record: Record, pack: Pack) -> None:
-    model, pictures, request = job.opened.model, job.pictures, job.request
-    with job.stages.stage("write"), written_whole(job.folder, force=request.force) as folder:
-        model.save(model_in(folder, request.model.path))
-        (folder / "pack.safetensors").write_bytes(pack.as_bytes())
-        write_predictions(
-            folder / "predictions.csv",
-            pictures.target.pictures,
-            outcome.scores_before,
-            outcome.scores_after,
-            pictures.labels_N,
-            pictures.classes,
-        )
-        (folder / "run.json").write_text(record.as_json(), encoding="utf-8")

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.adaptation.installer import Aim, Installer, squared_shift
+from adabn_cli.adaptation.installer import Aim, Installer
+from adabn_cli.adaptation.methods import squared_shift
 from adabn_cli.adaptation.profiles import Profile
+from adabn_cli.jobs.adapt.observed import Observed
 from adabn_cli.measures.scores import Scores
-from adabn_cli.moments import EstimatedMoments, SiteMoments
+from adabn_cli.moments import EstimatedMoments
 
 # Between what was seen where the mix was right (at most 0.40 of the distance was left) and where
 # the source model had taken noise for a single class (at least 0.54): docs/shifts.md.
@@ -44,28 +46,26 @@ def knows_classes(installer: Installer) -> bool:
     return profile is not None and all(site.classes for site in profile.sites.values())
 
 
-def explaining_aim(
-    installer: Installer, plain: Aim, before: Mapping[str, SiteMoments], scores: Scores
-) -> Aim | None:
+def explaining_aim(installer: Installer, plain: Aim, before: Observed) -> Aim:
     """A mix of the profile's classes that the target lies far nearer to than to `plain`.
 
-    Its proportions are the source model's predictions; `before` is what that model's sites showed.
-    None where the mix explains less than half of the difference, or cannot be known.
+    Its proportions are the source model's predictions, its sites' moments those `before`.
+    `plain` itself if the mix explains less than half of the difference, or cannot be known.
     """
-    profile = installer.profile
+    profile, scores = installer.profile, before.scores
     if not (profile and plain.expected and scores.scorable and knows_classes(installer)):
-        return None
+        return plain
     found_K = scores.probability_sum_K
     if not found_K.sum() > 0:
-        return None
+        return plain
     aim = mixed_aim(installer, found_K / found_K.sum())
     seen = {
         name: moments.estimated(installer.images)
-        for name, moments in before.items()
+        for name, moments in before.sites.items()
         if name in aim.expected
     }
     far, left = (_distance(seen, x.expected, profile, installer) for x in (plain, aim))
-    return aim if left < _LEFT_OVER * far else None
+    return aim if left < _LEFT_OVER * far else plain
 
 
 def _distance(

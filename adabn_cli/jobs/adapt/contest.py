@@ -13,12 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from adabn_cli.adaptation.engines import Engine
-from adabn_cli.adaptation.engines.estimate import Estimate
-from adabn_cli.adaptation.engines.waiting import ranks_of
+from adabn_cli.adaptation.engines.passes import Estimate, Passes
 from adabn_cli.adaptation.installer import Aim, Installer
 from adabn_cli.jobs.adapt.class_mix import knows_classes, mixed_aim, predicted_mix
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Batches, Place, Progress, entries_of, no_progress, statistics_of
+from adabn_cli.model import Place, Progress, entries_of, no_progress, statistics_of
 
 ROUNDS = 4
 
@@ -27,14 +26,14 @@ ROUNDS = 4
 _SURER = 0.02
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """One adapted model: how it was come by, what it says, and its statistics.
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """One adapted model: what installed it, what it says, and its statistics.
 
     `forwards` is what it took to have it, its rivals' forwards included.
     """
 
-    aim: Aim
+    installer: Installer
     estimate: Estimate
     scores: Scores
     statistics: dict[Place, Tensor]
@@ -46,11 +45,31 @@ class Contestant:
         found_N = self.scores.confidence_N
         return float(np.nanmean(found_N)) if (found_N >= 0).any() else 0.0
 
-    def enter(self, installer: Installer) -> None:
-        """Makes the installer's model this one."""
-        installer.aim = self.aim
-        installer.model.load_state(entries_of(installer.model, installer.original))
-        installer.model.load_state(entries_of(installer.model, self.statistics))
+    def enter(self) -> None:
+        """Makes the model this one."""
+        self.installer.undo()
+        model = self.installer.model
+        model.load_state(entries_of(model, self.statistics))
+
+
+def adapted(
+    installer: Installer,
+    passes: Passes,
+    engine: Engine,
+    watched: Sequence[Scores],
+    progress: Progress,
+) -> Adapted:
+    """The installer's model adapted to its aim; its scores have watched the given ones."""
+    scores = Scores(watched)
+    estimate = engine.estimate(installer, passes, scores, progress)
+    scores.join(passes.ranks)
+    return Adapted(
+        installer=installer,
+        estimate=estimate,
+        scores=scores,
+        statistics=statistics_of(installer.model, estimate.installed),
+        forwards=estimate.forwards,
+    )
 
 
 def most_forwards(installer: Installer) -> int:
@@ -60,35 +79,32 @@ def most_forwards(installer: Installer) -> int:
 
 def contest(
     installer: Installer,
-    batches: Batches,
+    passes: Passes,
     engine: Engine,
     watched: Sequence[Scores],
     progress: Progress,
-) -> Contestant:
+) -> Adapted:
     """The surest of several adapted models, each of which has watched the given scores.
 
-    The model is left with the last of them. A mix of classes that explains the target on its own
+    The model is left as the surest. A mix of classes that explains the target on its own
     (`class_mix.explaining_aim`) leaves nothing to contend for.
     """
-    total, plain = most_forwards(installer), installer.aim
-    forwards = 0
+    total, forwards = most_forwards(installer), 0
 
-    def adapted(aim: Aim) -> Contestant:
+    def entered(aim: Aim) -> Adapted:
         nonlocal forwards
-        installer.model.load_state(entries_of(installer.model, installer.original))
-        installer.aim, scores = aim, Scores(watched)
-        estimate = engine.estimate(installer, batches, scores, no_progress)
-        scores.join(ranks_of(batches)[0])
-        forwards += estimate.forwards
+        installer.undo()
+        one = adapted(installer.aimed_at(aim), passes, engine, watched, no_progress)
+        forwards += one.forwards
         progress(forwards, max(forwards, total))
-        statistics = statistics_of(installer.model, estimate.installed)
-        return Contestant(aim, estimate, scores, statistics, estimate.forwards)
+        return one
 
-    best = adapted(plain)
-    if plain.share_K is None and best.scores.scorable:
-        others, mixed = [adapted(Aim())], best
+    best = entered(installer.aim)
+    if installer.aim.share_K is None and best.scores.scorable:
+        others, mixed = [entered(Aim())], best
         for _ in range(ROUNDS if knows_classes(installer) else 0):
-            mixed = adapted(mixed_aim(installer, predicted_mix(mixed.scores)))
+            mixed = entered(mixed_aim(installer, predicted_mix(mixed.scores)))
         surest = max([*others, mixed], key=lambda one: one.surest)
         best = surest if surest.surest > best.surest + _SURER else best
+    best.enter()
     return replace(best, forwards=forwards)

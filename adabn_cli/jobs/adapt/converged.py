@@ -13,17 +13,16 @@ from dataclasses import replace
 from math import ceil, isfinite
 
 from adabn_cli.adaptation.engines import engine
-from adabn_cli.adaptation.engines.observe import observe
-from adabn_cli.adaptation.engines.waiting import PlannedBatches
 from adabn_cli.data.open import Draws
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
-from adabn_cli.jobs.adapt.request import AdaptRequest, Begun, Job, begin, with_pictures
+from adabn_cli.jobs.adapt.observed import observed
+from adabn_cli.jobs.adapt.prepare import Begun, Job, begin, with_pictures
+from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.adapt.sample_size import Search
 from adabn_cli.jobs.results.sections import worst_error
 from adabn_cli.jobs.scored_data import target_request
-from adabn_cli.measures.scores import Scores
-from adabn_cli.model import entries_of, no_output
+from adabn_cli.model import no_output
 from adabn_cli.record import RoundPart
 
 #: Pictures of the first round. From 64 a standard error is known to 9% (1 / sqrt(2 * 63)), enough
@@ -87,8 +86,9 @@ def _check(request: AdaptRequest, tolerance: float) -> None:
             hint="Leave torchrun out, or say how many with --max-images.",
         )
     method = request.adaptation.method
-    other = f"--engine {request.engine}" if request.engine != "exact" else f"--method {method}"
-    if request.engine != "exact" or method == "auto":
+    exact = engine(request.engine).side_by_side
+    other = f"--method {method}" if exact else f"--engine {request.engine}"
+    if not exact or method == "auto":
         raise UsageError(
             f"--until-converged goes by the exact statistics of one method, not by {other}.",
             hint=f"Leave {other} out, or say how many pictures with --max-images.",
@@ -129,17 +129,13 @@ def _worst_error(job: Job) -> float | None:
 
     It is the figure that the run itself comes to. None where none is known.
     """
-    installer, model, aim = job.installer, job.opened.model, job.installer.aim
-    batches = PlannedBatches(job.pictures.target.batches(), job.memory.waiting)
+    installer, passes = job.installer, job.passes()
     try:
         with job.stages.stage("search") as progress:
-            if aim.expected:  # Which mix of classes it is matched to is seen on the source model.
-                scores = Scores(head=job.pictures.head)
-                before = observe(model, batches, scores, progress, installer.measure)
-                installer.aim = explaining_aim(installer, aim, before, scores) or aim
-            exact = engine(job.request.engine)
-            found = exact.estimate(installer, batches, no_output, progress)
+            if installer.aim.expected:  # The mix of classes to match is seen on the source model.
+                before = observed(installer, passes, job.pictures.head, progress)
+                installer = installer.aimed_at(explaining_aim(installer, installer.aim, before))
+            found = job.engine.estimate(installer, passes, no_output, progress)
     finally:
-        installer.aim = aim
-        model.load_state(entries_of(model, installer.original))
+        installer.undo()
     return worst_error(installer, {name: found.measured[name] for name in found.installed})

@@ -18,8 +18,8 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.merge_order import Ordered
+from adabn_cli.adaptation.engines.passes import Estimate, PassNotes
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.files import write_whole
 from adabn_cli.jobs.shards.moment_file import Named, as_bytes, parsed
@@ -79,10 +79,11 @@ class Journal:
             raise _cannot_be_kept(self.folder, error) from error
         return False
 
-    def next_pass(self) -> _Pass:
+    def next_pass(self) -> PassNotes:
         """The notes of the pass that begins now."""
-        self._passes.append(_Pass(self, self.folder / f"pass-{len(self._passes):02}"))
-        return self._passes[-1]
+        notes = _Pass(self, self.folder / f"pass-{len(self._passes):02}")
+        self._passes.append(notes)
+        return notes
 
     def note(self) -> None:
         """Writes what is new, if that takes no more than its share of the time."""
@@ -119,8 +120,8 @@ class _Progressed:
     seen: Mapping[str, Ordered]
 
 
-class _Pass:
-    """One pass in a folder of its own: `PassNotes`.
+class _Pass(PassNotes):
+    """One pass in a folder of its own.
 
     Outputs that are no rows of numbers (maps, boxes) are not kept, as they would be larger than
     the pictures: such a pass is repeated but for the sites that it has met at.

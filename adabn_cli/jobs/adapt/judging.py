@@ -1,19 +1,18 @@
-"""What adapting is worth without labels: the adapted model held against another, the teacher."""
+"""What adapting is worth without labels: the adapted model compared with another, the teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from adabn_cli.adaptation.engines import Engine
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.installer import Aim, Installer
 from adabn_cli.jobs.adapt.class_mix import explaining_aim
-from adabn_cli.jobs.adapt.contest import Contestant, contest, most_forwards
-from adabn_cli.measures.scores import Scores
+from adabn_cli.jobs.adapt.contest import Adapted, contest, most_forwards
+from adabn_cli.jobs.adapt.observed import Observed
 from adabn_cli.measures.verdict import FEWEST_IMAGES, GainEstimate, estimate_gain
-from adabn_cli.model import Batches, Progress
-from adabn_cli.moments import SiteMoments
+from adabn_cli.model import Progress
 
 
 @dataclass(frozen=True)
@@ -37,34 +36,26 @@ def _is_judged_by_another(installer: Installer) -> bool:
     return known and installer.adaptation.method == "adabn"
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Source and adapted model: what both say, and what the source model's sites showed."""
-
-    scores_before: Scores
-    sites_before: Mapping[str, SiteMoments]
-    adapted: Contestant
-
-
 def judge(
-    installer: Installer, batches: Batches, engine: Engine, sides: Sides, progress: Progress
+    before: Observed, one: Adapted, passes: Passes, engine: Engine, progress: Progress
 ) -> Judgement | None:
-    """Plain AdaBN is held against the winner of a contest, any other model against itself.
+    """Plain AdaBN is compared with the winner of a contest, any other model with itself.
 
     The model comes out as it went in. None without a profile, or without class scores.
     """
-    before, adapted = sides.scores_before, sides.adapted
-    if installer.profile is None or not (before.scorable and adapted.scores.scorable):
+    installer = one.installer
+    if installer.profile is None or not (before.scores.scorable and one.scores.scorable):
         return None
-    teacher = adapted
+    teacher = one
     if _is_judged_by_another(installer):
         plain = Aim(installer.profile.expected())
-        installer.aim = explaining_aim(installer, plain, sides.sites_before, before) or plain
-        teacher = contest(installer, batches, engine, [before, adapted.scores], progress)
-        adapted.enter(installer)
-    found = estimate_gain(teacher.scores, before, adapted.scores)
+        aim = explaining_aim(installer, plain, before)
+        watched = [before.scores, one.scores]
+        teacher = contest(installer.aimed_at(aim), passes, engine, watched, progress)
+        one.enter()
+    found = estimate_gain(teacher.scores, before.scores, one.scores)
     if found is None:
         return None
     by_match = installer.adaptation.method == "matched"
-    own = teacher.aim.name == adapted.aim.name
+    own = teacher.installer.aim.name == installer.aim.name
     return Judgement(found, "matched" if by_match else "auto", own)

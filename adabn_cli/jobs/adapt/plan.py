@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adabn_cli.jobs.adapt.judging import forwards_to_come
-from adabn_cli.jobs.adapt.request import Job
+from adabn_cli.jobs.adapt.prepare import Job
 
 
 def plan_of(job: Job) -> dict[str, object]:
@@ -40,7 +40,7 @@ def plan_of(job: Job) -> dict[str, object]:
 
 def resources_of(job: Job) -> dict[str, object]:
     """Where batches wait, and estimates of memory, disk (bytes) and time (seconds), by name."""
-    memory, exact = job.memory, job.request.engine == "exact"
+    memory, exact = job.memory, job.engine.side_by_side
     waiting, adapting = memory.waiting, forwards_to_come(job.installer)
     plain = memory.probe.seconds * job.pictures.images
     return {

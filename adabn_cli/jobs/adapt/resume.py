@@ -18,7 +18,7 @@ from adabn_cli.machine import MemoryShortError
 from adabn_cli.version import __version__
 
 if TYPE_CHECKING:
-    from adabn_cli.jobs.adapt.request import Job
+    from adabn_cli.jobs.adapt.prepare import Job
 
 _CTRL_C, _TERMINATED = 130, 143
 

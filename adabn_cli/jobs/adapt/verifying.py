@@ -8,18 +8,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from adabn_cli.adaptation.engines.estimate import Estimate
 from adabn_cli.adaptation.engines.observe import observe
+from adabn_cli.adaptation.engines.passes import Estimate, Passes
 from adabn_cli.adaptation.installer import Installer
 from adabn_cli.adaptation.rules import RULES
 from adabn_cli.measures.residual import WorstResidual, residual, worst
-from adabn_cli.model import Batches, Model, Progress, Signal, no_output
+from adabn_cli.model import Model, Progress, Signal, no_output
 from adabn_cli.moments import Moments, SiteMoments
 
 
-def as_written(
-    installer: Installer, batches: Batches, progress: Progress
-) -> dict[str, SiteMoments]:
+def as_written(installer: Installer, passes: Passes, progress: Progress) -> dict[str, SiteMoments]:
     """What the sites show in the adapted model as it will be written.
 
     Scale and shift are in its weights then, rounded as they are stored. They are taken out of what
@@ -40,7 +38,7 @@ def as_written(
         return installer.measure(signal, batch)
 
     with _folded(installer.model):
-        return observe(installer.model, batches, no_output, progress, measure)
+        return observe(installer.model, passes, no_output, progress, measure)
 
 
 def _undone(output: Tensor, shift_C: Tensor, scale_C: Tensor) -> Tensor:
@@ -70,7 +68,7 @@ def worst_residual(
 ) -> WorstResidual | None:
     """The worst difference between what the model holds and what `seen` asks for, and its site.
 
-    A kind that keeps all of what it absorbs is held against that itself: by way of `absorb`, an
+    A kind that keeps all of what it absorbs is compared with that itself: by way of `absorb`, an
     error in it would be on both sides.
     """
     sites, state = installer.sites, installer.model.state()

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adabn_cli.adaptation.installer import Adaptation, select_sites
+from adabn_cli.adaptation.installer import select_sites
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.adaptation.rules import STORED, impossible_statistics, never_learned
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Boxes, Model, Outputs, Site

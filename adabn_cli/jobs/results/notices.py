@@ -37,7 +37,7 @@ _CLASSES_LEFT = 0.5
 _NAME_LENGTH = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """What notices go by.
 

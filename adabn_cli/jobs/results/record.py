@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.adaptation.fingerprint import fingerprint
-from adabn_cli.adaptation.installer import Adaptation
-from adabn_cli.jobs.adapt.measure import Outcome, Stages
+from adabn_cli.adaptation.methods import Adaptation
+from adabn_cli.jobs.adapt.outcome import Outcome
 from adabn_cli.jobs.adapt.sample_size import Search, sample_size_part
 from adabn_cli.jobs.checks.believing import Belief
 from adabn_cli.jobs.checks.broken_outputs import beyond_belief, why_unmeasured, without_before
@@ -34,6 +34,7 @@ from adabn_cli.jobs.results.task_sections import task_part
 from adabn_cli.jobs.results.truth import Truth
 from adabn_cli.jobs.results.verdict import Evidence, verdict_part
 from adabn_cli.jobs.scored_data import ScoredPictures
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Model
 from adabn_cli.models.open import OpenedModel
@@ -109,7 +110,8 @@ def target_part(pictures: ScoredPictures) -> TargetPart:
 def method_part(
     adaptation: Adaptation,
     engine: str,
-    batch_size: int,
+    *,
+    chunk_size: int,
     seed: int,
     dtype: str,
     profile: ProfilePart | None = None,
@@ -122,7 +124,7 @@ def method_part(
         alpha=adaptation.alpha,
         momentum=adaptation.momentum,
         layers=adaptation.layers,
-        chunk_size=batch_size,
+        chunk_size=chunk_size,
         dtype=dtype,
         seed=seed,
         profile=profile,
@@ -170,7 +172,7 @@ def _peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """What a record is about, beside the outcome.
 
@@ -195,20 +197,26 @@ class Subject:
 
 def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
     """The whole record."""
-    before, after, labels_N = outcome.scores_before, outcome.scores_after, subject.labels_N
+    before, after, labels_N = outcome.before.scores, outcome.after.scores, subject.labels_N
+    installer = outcome.installer
     impossible = bool(subject.model.impossible_statistics)
     task = task_part(before, after, subject.truth) if subject.truth else None
     if impossible:
         before, task = Scores(), without_before(task) if task else None
-    change, profile = change_part(before, after, labels_N), outcome.installer.profile
+    change, profile = change_part(before, after, labels_N), installer.profile
     scores = scores_part(before, labels_N, profile)
     scored = scores_part(after, labels_N, profile)
     sites = site_parts(outcome)
-    sample_size = sample_size_part(sites, outcome.installer.images, subject.search)
+    sample_size = sample_size_part(sites, installer.images, subject.search)
     held_out = subject.held_out.change if subject.held_out else None
-    images, sample = outcome.installer.images, subject.sample_nCHW
     seen = Seen(
-        *(images, scores, scored, labels_N, subject.classes, sample_size, sample),
+        images=installer.images,
+        before=scores,
+        after=scored,
+        labels_N=labels_N,
+        names=subject.classes,
+        sample_size=sample_size,
+        sample_nCHW=subject.sample_nCHW,
         one_class_an_image=task is None,
     )
     notices = notice_parts(seen)
@@ -220,9 +228,9 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         target=subject.target,
         method=subject.method.model_copy(
             update={
-                "forwards": outcome.forwards,
-                "aim": outcome.aim.name,
-                "class_mix": outcome.aim.share_K,
+                "forwards": outcome.after.forwards,
+                "aim": installer.aim.name,
+                "class_mix": installer.aim.share_K,
             }
         ),
         before=scores,
@@ -239,7 +247,13 @@ def record_of(subject: Subject, outcome: Outcome, run: RunPart) -> Record:
         residual=ResidualPart(**asdict(outcome.residual)) if outcome.residual else None,
         verdict=verdict_part(
             Evidence(
-                *(scores, scored, change, held_out, task, outcome.judgement, one_class),
+                before=scores,
+                after=scored,
+                change=change,
+                held_out=held_out,
+                task=task,
+                judgement=outcome.judgement,
+                one_class=one_class,
                 unmeasured=unmeasured,
             )
         ),

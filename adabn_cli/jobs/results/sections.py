@@ -13,7 +13,7 @@ from torch import Tensor
 from adabn_cli.adaptation.installer import Installer, select_sites
 from adabn_cli.adaptation.profiles import Profile
 from adabn_cli.adaptation.rules import RULES
-from adabn_cli.jobs.adapt.measure import Outcome
+from adabn_cli.jobs.adapt.outcome import Outcome
 from adabn_cli.jobs.results.task_sections import surveyed_part
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
 from adabn_cli.measures.confidence import calibrate, confidence_histogram, mutual_information
@@ -177,14 +177,14 @@ def class_accuracies(
 def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
     """Every site: those that were visited in the order of the forward, the others behind."""
     sites = {site.name: site for site in outcome.installer.model.sites}
-    order = [*outcome.before, *(name for name in sites if name not in outcome.before)]
-    kl_before, kl_after = _divergences(outcome, outcome.before), _divergences_after(outcome)
-    bins_before = _histogram_divergences(outcome, outcome.before)
-    bins_after = _histogram_divergences(outcome, outcome.estimate.measured)
+    order = [*outcome.before.sites, *(name for name in sites if name not in outcome.before.sites)]
+    kl_before, kl_after = _divergences(outcome, outcome.before.sites), _divergences_after(outcome)
+    bins_before = _histogram_divergences(outcome, outcome.before.sites)
+    bins_after = _histogram_divergences(outcome, outcome.after.estimate.measured)
     parts = []
     for name in order:
-        after = outcome.estimate.measured.get(name)
-        adapted = name in outcome.estimate.installed
+        after = outcome.after.estimate.measured.get(name)
+        adapted = name in outcome.after.estimate.installed
         parts.append(
             SitePart(
                 name=name,
@@ -194,15 +194,17 @@ def site_parts(outcome: Outcome) -> tuple[SitePart, ...]:
                 reason=None if adapted else _why_not(outcome, name),
                 count=after.pixels.count if after else 0,
                 dead_channels=int(after.pixels.dead_C.sum()) if after else 0,
-                kl_before=_site_divergence(kl_before, outcome.before, name),
-                kl_after=_site_divergence(kl_after, outcome.estimate.measured, name),
+                kl_before=_site_divergence(kl_before, outcome.before.sites, name),
+                kl_after=_site_divergence(kl_after, outcome.after.estimate.measured, name),
                 standard_error_max=standard_error_max(
                     after, outcome.installer.images, sites[name].eps
                 )
                 if after
                 else None,
-                histogram_kl_before=_site_divergence(bins_before, outcome.before, name),
-                histogram_kl_after=_site_divergence(bins_after, outcome.estimate.measured, name),
+                histogram_kl_before=_site_divergence(bins_before, outcome.before.sites, name),
+                histogram_kl_after=_site_divergence(
+                    bins_after, outcome.after.estimate.measured, name
+                ),
                 shift=_shift_part(outcome, name),
                 uses=outcome.uses.get(name),
             )
@@ -221,12 +223,12 @@ def reuse_warnings(outcome: Outcome) -> tuple[str, ...]:
         f"{len(reused)} {sites} used several times in one forward: {names}. The statistics are "
         "pooled over all uses"
     )
-    forwards = outcome.estimate.forwards
+    forwards = outcome.after.estimate.forwards
     return (f"{told}; adapting took {forwards} forwards." if forwards > 1 else f"{told}.",)
 
 
 def _why_not(outcome: Outcome, name: str) -> str:
-    if name not in outcome.before:
+    if name not in outcome.before.sites:
         return "no call of it was seen; it keeps its source statistics"
     if name not in select_sites(outcome.installer.model.sites, outcome.installer.adaptation.layers):
         return "left out by --layers"
@@ -260,7 +262,7 @@ def worst_error(installer: Installer, seen: Mapping[str, SiteMoments]) -> float 
 
 def _shift_part(outcome: Outcome, name: str) -> ShiftPart | None:
     """What the source model sees of the target beside what it stores, or else the profile's."""
-    measured, site = outcome.before.get(name), outcome.installer.sites[name]
+    measured, site = outcome.before.sites.get(name), outcome.installer.sites[name]
     source = outcome.installer.comparable.get(name, site.reference)
     if measured is None or source is None:
         return None
@@ -281,7 +283,7 @@ def _rounded(values_C: Tensor, dead_C: Tensor) -> tuple[float | None, ...]:
 
 def divergences_part(outcome: Outcome) -> DivergencesPart:
     """The divergence of the whole model from the source, before and after."""
-    before, after = outcome.before, outcome.estimate.measured
+    before, after = outcome.before.sites, outcome.after.estimate.measured
     return DivergencesPart(
         before=_model_divergence(_divergences(outcome, before), before),
         after=_model_divergence(_divergences_after(outcome), after),
@@ -291,7 +293,7 @@ def divergences_part(outcome: Outcome) -> DivergencesPart:
 
 
 def _divergences_after(outcome: Outcome) -> dict[str, Tensor]:
-    return _divergences(outcome, outcome.estimate.measured)
+    return _divergences(outcome, outcome.after.estimate.measured)
 
 
 def _divergences(outcome: Outcome, measured: Mapping[str, SiteMoments]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from adabn_cli.record import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What a verdict goes by; `one_class`: the target holds a single class, as the notices say.
 

@@ -15,18 +15,14 @@ import torch
 
 from adabn_cli.adaptation.engines.observe import eval_mode, own_part
 from adabn_cli.adaptation.engines.one_pass import train_mode
-from adabn_cli.adaptation.engines.waiting import PlannedBatches, Waiting
+from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write, require_apart, write_whole
-from adabn_cli.jobs.adapt.measure import (
-    Stages,
-    left_out_warning,
-    require_adaptable,
-    require_signal,
-)
+from adabn_cli.jobs.checks.adaptable import left_out_warning, require_adaptable, require_signal
 from adabn_cli.jobs.checks.asked_files import check_files
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_adapted, require_sound
 from adabn_cli.jobs.checks.broken_outputs import not_finite_notes
@@ -44,8 +40,9 @@ from adabn_cli.jobs.scored_data import (
     require_used,
 )
 from adabn_cli.jobs.shards.collected import Collected
+from adabn_cli.jobs.stages import Stages
 from adabn_cli.measures.scores import Scores
-from adabn_cli.model import Model, entries_of, no_output
+from adabn_cli.model import Model, no_output
 from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import Shard
@@ -96,7 +93,7 @@ def collect(
             hint="Use adabn adapt, on a part of the pictures with --max-images if they are many.",
         )
     belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
-    installer = Installer(opened.model, request.adaptation, pictures.images)
+    installer = Installer.of(opened.model, request.adaptation, pictures.images)
     found, scores = _measured(request, installer, preprocessing, pictures, stages)
     content, scored = found.as_bytes(), scores_part(scores, pictures.labels_N)
     write_whole(out, content)
@@ -129,16 +126,15 @@ def _measured(
     stages: Stages,
 ) -> tuple[Collected, Scores]:
     model, target = installer.model, pictures.target
-    batches = target.batches()
-    batches = PlannedBatches(batches, Waiting(len(batches)), first=target.first_batch)
+    passes = replace(Passes.over(target.batches()), first=target.first_batch)
     scores, source = Scores(), eval_mode(installer.measure)
     with stages.stage("before") as progress:
-        before = own_part(model, batches, source, scores, progress)
+        before = own_part(model, passes, source, scores, progress)
     with stages.stage("collect") as progress:
         try:
-            seen = own_part(model, batches, train_mode(installer), no_output, progress)
+            seen = own_part(model, passes, train_mode(installer), no_output, progress)
         finally:
-            model.load_state(entries_of(model, installer.original))
+            installer.undo()
     require_signal(installer, seen)
     found = Collected(
         request.shard,

@@ -11,7 +11,8 @@ import numpy as np
 from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.adaptation.engines.observe import merged
 from adabn_cli.adaptation.engines.one_pass import install_seen
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.jobs.checks.believing import believe_scored
@@ -61,10 +62,12 @@ def merge(request: MergeRequest) -> MergeRecord:
             where=f"{request.model.path}; {request.shards[0]}",
             hint="Give the model that was given to adabn collect.",
         )
-    adaptation = Adaptation(tuple(common["--layers"]), common["--prior"], common["--alpha"])
+    adaptation = Adaptation(
+        layers=tuple(common["--layers"]), prior=common["--prior"], alpha=common["--alpha"]
+    )
     belief = believe_scored(model, request.model.path)
     images = sum(shard.images for shard in shards)
-    installer = Installer(model, adaptation, images)
+    installer = Installer.of(model, adaptation, images)
     before, seen = (
         _totals([getattr(shard, kind) for shard in shards]) for kind in ("before", "train_mode")
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adabn_cli.adaptation.engines.observe import pool
-from adabn_cli.adaptation.installer import sampling_error, squared_shift
+from adabn_cli.adaptation.methods import sampling_error, squared_shift
 from adabn_cli.model import Site
 from adabn_cli.moments import EstimatedMoments, SiteMoments
 

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.online import Stream
-from adabn_cli.adaptation.installer import Adaptation, Installer
+from adabn_cli.adaptation.engines.passes import Passes
+from adabn_cli.adaptation.installer import Installer
+from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.data.arrivals import Arrivals
 from adabn_cli.data.decoding import Unreadable, decode
 from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
@@ -30,7 +32,7 @@ from adabn_cli.data.picture_size import up_to
 from adabn_cli.data.target import PictureBatches
 from adabn_cli.errors import AdabnError, TargetError
 from adabn_cli.files import cannot_be_written, require_apart, write_whole
-from adabn_cli.jobs.adapt.measure import left_out_warning, require_adaptable, require_signal
+from adabn_cli.jobs.checks.adaptable import left_out_warning, require_adaptable, require_signal
 from adabn_cli.jobs.checks.believing import (
     PICTURES_TWICE,
     Belief,
@@ -77,7 +79,7 @@ def watch(request: WatchRequest, clock: Clock, tell: Callable[[Event], None]) ->
     belief = believe_adapted(opened.model, adaptation, request.model.path)
     preprocessing = resolve_preprocessing(opened.model, request.preprocessing)
     notes = _tried(opened.model, preprocessing, request.every, belief)
-    installer = Installer(opened.model, adaptation, images=request.every)
+    installer = Installer.of(opened.model, adaptation, images=request.every)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -219,8 +221,8 @@ class _Watching:
     def _observe(self, images: Tensor) -> Scores:
         """What the source model says of the batch; tells where the batch has drifted."""
         model, scores = self._installer.model, Scores()
-        model.load_state(entries_of(model, self._installer.original))
-        seen = observe(model, [images], scores, no_progress)
+        self._installer.undo()
+        seen = observe(model, Passes.over([images]), scores, no_progress)
         require_signal(self._installer, seen)
         drift = self._regime.take(self._installer.sites, seen, len(images))
         if drift is not None:
