@@ -23,7 +23,7 @@ from adabn_cli.errors import InputError, UsageError
 from adabn_cli.jobs.adapt import journal as journal_module
 from adabn_cli.jobs.adapt.adabn import adabn
 from adabn_cli.jobs.adapt.journal import Journal
-from adabn_cli.jobs.adapt.outcome import Outcome
+from adabn_cli.jobs.method.outcome import Outcome
 from adabn_cli.jobs.shards.moment_file import as_bytes, parsed
 from adabn_cli.jobs.stages import Stages
 from adabn_cli.model import Signal

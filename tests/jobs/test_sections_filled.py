@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.profiles import Predictions, Profile
-from adabn_cli.jobs.adapt.sample_size import sample_size_part
 from adabn_cli.jobs.live import adapt, profile
 from adabn_cli.jobs.results.broken_pictures import broken_parts
+from adabn_cli.jobs.results.sample_size import sample_size_part
 from adabn_cli.jobs.results.sections import scores_part
 from adabn_cli.measures.scores import Scores
 from adabn_cli.record import Record, SitePart

@@ -308,9 +308,9 @@ def adapt(
 
 def _tell_cost(job: Job, *, quiet: bool) -> None:
     """Says beforehand what the run takes, and where that is more than the usual two forwards."""
-    from adabn_cli.jobs.adapt.judging import forwards_to_come
     from adabn_cli.jobs.adapt.plan import resources_of
     from adabn_cli.jobs.adapt.resume import is_kept
+    from adabn_cli.jobs.method.judging import forwards_to_come
     from adabn_cli.reports.terminal.plan import resources_line
 
     if not quiet:

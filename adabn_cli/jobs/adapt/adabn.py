@@ -14,18 +14,18 @@ from pathlib import Path
 from adabn_cli.adaptation.engines import Engine
 from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.jobs.adapt.class_mix import explaining_aim
-from adabn_cli.jobs.adapt.contest import adapted, contest
 from adabn_cli.jobs.adapt.held_out import open_held_out, score_held_out, with_believed_labels
-from adabn_cli.jobs.adapt.judging import judge
-from adabn_cli.jobs.adapt.observed import observed
-from adabn_cli.jobs.adapt.outcome import Outcome
 from adabn_cli.jobs.adapt.prepare import Job, prepare
 from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.adapt.resume import kept_while_running
-from adabn_cli.jobs.adapt.verifying import as_written, worst_residual
 from adabn_cli.jobs.adapt.writing import write_run
 from adabn_cli.jobs.checks.adaptable import require_signal
+from adabn_cli.jobs.method.class_mix import explaining_aim
+from adabn_cli.jobs.method.contest import adapted, contest
+from adabn_cli.jobs.method.judging import judge
+from adabn_cli.jobs.method.observed import observed
+from adabn_cli.jobs.method.outcome import Outcome
+from adabn_cli.jobs.method.verifying import as_written, worst_residual
 from adabn_cli.jobs.results.record import held_out_part
 from adabn_cli.jobs.stages import Stages
 from adabn_cli.machine import keeping_freed

@@ -15,11 +15,11 @@ from math import ceil, isfinite
 from adabn_cli.adaptation.engines import engine
 from adabn_cli.data.open import Draws
 from adabn_cli.errors import UsageError
-from adabn_cli.jobs.adapt.class_mix import explaining_aim
-from adabn_cli.jobs.adapt.observed import observed
 from adabn_cli.jobs.adapt.prepare import Begun, Job, begin, with_pictures
 from adabn_cli.jobs.adapt.request import AdaptRequest
-from adabn_cli.jobs.adapt.sample_size import Search
+from adabn_cli.jobs.method.class_mix import explaining_aim
+from adabn_cli.jobs.method.observed import observed
+from adabn_cli.jobs.results.sample_size import Search
 from adabn_cli.jobs.results.sections import worst_error
 from adabn_cli.jobs.scored_data import target_request
 from adabn_cli.model import no_output

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adabn_cli.jobs.adapt.judging import forwards_to_come
 from adabn_cli.jobs.adapt.prepare import Job
+from adabn_cli.jobs.method.judging import forwards_to_come
 
 
 def plan_of(job: Job) -> dict[str, object]:

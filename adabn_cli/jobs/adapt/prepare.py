@@ -18,7 +18,6 @@ from adabn_cli.jobs.adapt.journal import beside
 from adabn_cli.jobs.adapt.memory_plan import MemoryPlan, plan_memory
 from adabn_cli.jobs.adapt.request import AdaptRequest, check_on_harm
 from adabn_cli.jobs.adapt.resume import require_resumable
-from adabn_cli.jobs.adapt.sample_size import Search
 from adabn_cli.jobs.checks.adaptable import left_out_warning, require_adaptable
 from adabn_cli.jobs.checks.asked_files import check_files
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, Belief, believe_adapted
@@ -30,6 +29,7 @@ from adabn_cli.jobs.profile_given import (
     open_source,
     read_known_profile,
 )
+from adabn_cli.jobs.results.sample_size import Search
 from adabn_cli.jobs.run_folder import RECORD, name_run
 from adabn_cli.jobs.scored_data import ScoredPictures, open_pictures, require_used
 from adabn_cli.jobs.stages import Stages

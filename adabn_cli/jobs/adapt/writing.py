@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adabn_cli.adaptation.packs import Pack
-from adabn_cli.jobs.adapt.outcome import Outcome
 from adabn_cli.jobs.adapt.prepare import Job
+from adabn_cli.jobs.method.outcome import Outcome
 from adabn_cli.jobs.packing import empty_pack, filled
 from adabn_cli.jobs.predictions import write_predictions
 from adabn_cli.jobs.results.notices import COMPARED_PICTURES

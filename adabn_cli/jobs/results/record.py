@@ -16,12 +16,12 @@ from torch import Tensor
 
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.adaptation.methods import Adaptation
-from adabn_cli.jobs.adapt.outcome import Outcome
-from adabn_cli.jobs.adapt.sample_size import Search, sample_size_part
 from adabn_cli.jobs.checks.believing import Belief
 from adabn_cli.jobs.checks.broken_outputs import beyond_belief, why_unmeasured, without_before
+from adabn_cli.jobs.method.outcome import Outcome
 from adabn_cli.jobs.results.broken_pictures import broken_parts
 from adabn_cli.jobs.results.notices import Seen, notice_parts
+from adabn_cli.jobs.results.sample_size import Search, sample_size_part
 from adabn_cli.jobs.results.sections import (
     change_part,
     class_parts,

@@ -13,7 +13,7 @@ from torch import Tensor
 from adabn_cli.adaptation.installer import Installer, select_sites
 from adabn_cli.adaptation.profiles import Profile
 from adabn_cli.adaptation.rules import RULES
-from adabn_cli.jobs.adapt.outcome import Outcome
+from adabn_cli.jobs.method.outcome import Outcome
 from adabn_cli.jobs.results.task_sections import surveyed_part
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
 from adabn_cli.measures.confidence import calibrate, confidence_histogram, mutual_information

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from adabn_cli.jobs.adapt.judging import Judgement
+from adabn_cli.jobs.method.judging import Judgement
 from adabn_cli.measures.verdict import FEWEST_IMAGES
 from adabn_cli.record import (
     ChangePart,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adabn_cli.adaptation.installer import Aim, Installer
 from adabn_cli.adaptation.methods import squared_shift
 from adabn_cli.adaptation.profiles import Profile
-from adabn_cli.jobs.adapt.observed import Observed
+from adabn_cli.jobs.method.observed import Observed
 from adabn_cli.measures.scores import Scores
 from adabn_cli.moments import EstimatedMoments
 

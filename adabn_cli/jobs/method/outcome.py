@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adabn_cli.adaptation.installer import Installer
-from adabn_cli.jobs.adapt.contest import Adapted
-from adabn_cli.jobs.adapt.judging import Judgement
-from adabn_cli.jobs.adapt.observed import Observed
+from adabn_cli.jobs.method.contest import Adapted
+from adabn_cli.jobs.method.judging import Judgement
+from adabn_cli.jobs.method.observed import Observed
 from adabn_cli.measures.residual import WorstResidual
 
 

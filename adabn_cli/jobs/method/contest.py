@@ -15,7 +15,7 @@ from torch import Tensor
 from adabn_cli.adaptation.engines import Engine
 from adabn_cli.adaptation.engines.passes import Estimate, Passes
 from adabn_cli.adaptation.installer import Aim, Installer
-from adabn_cli.jobs.adapt.class_mix import knows_classes, mixed_aim, predicted_mix
+from adabn_cli.jobs.method.class_mix import knows_classes, mixed_aim, predicted_mix
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Place, Progress, entries_of, no_progress, statistics_of
 

@@ -8,9 +8,9 @@ from typing import Literal
 from adabn_cli.adaptation.engines import Engine
 from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.installer import Aim, Installer
-from adabn_cli.jobs.adapt.class_mix import explaining_aim
-from adabn_cli.jobs.adapt.contest import Adapted, contest, most_forwards
-from adabn_cli.jobs.adapt.observed import Observed
+from adabn_cli.jobs.method.class_mix import explaining_aim
+from adabn_cli.jobs.method.contest import Adapted, contest, most_forwards
+from adabn_cli.jobs.method.observed import Observed
 from adabn_cli.measures.verdict import FEWEST_IMAGES, GainEstimate, estimate_gain
 from adabn_cli.model import Progress
 

@@ -1,0 +1,1 @@
+"""The method on one model: observe, aim, adapt, choose, judge. Knows no file and no request."""
