@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adabn_cli.data.folder_files import FoundPicture, SkippedPicture, list_pictures
+from adabn_cli.data.folder_files import PictureFile, SkippedPicture, files_below
 from adabn_cli.errors import TargetError
 
 #: Size and time of the last change, or why a file cannot be read.
@@ -28,10 +28,10 @@ class Arrivals:
         self._waiting: dict[str, _Stamp] = {}
         self._taken: dict[str, _Stamp] = {}
 
-    def look(self) -> list[FoundPicture | SkippedPicture]:
+    def look(self) -> list[PictureFile | SkippedPicture]:
         """What has arrived, sorted by name. Raises TargetError where the folder is not there."""
         try:
-            listing = list_pictures(self._folder)
+            listing = files_below(self._folder)
         except OSError as error:
             raise TargetError(
                 f"The watched folder cannot be read: {error.strerror}.",
@@ -39,7 +39,7 @@ class Arrivals:
                 hint="Give a folder that is there for as long as it is watched.",
             ) from error
         self.left_out = listing.other_suffixes
-        there: dict[str, FoundPicture | SkippedPicture] = {
+        there: dict[str, PictureFile | SkippedPicture] = {
             **{found.name: found for found in listing.pictures},
             **{skipped.path: skipped for skipped in listing.skipped},
         }
@@ -60,7 +60,7 @@ class Arrivals:
         return arrived
 
 
-def _stamp(found: FoundPicture | SkippedPicture) -> _Stamp | None:
+def _stamp(found: PictureFile | SkippedPicture) -> _Stamp | None:
     """What tells one state of a file from another; None where it is gone meanwhile."""
     if isinstance(found, SkippedPicture):
         return found.reason

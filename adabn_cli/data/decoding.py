@@ -1,6 +1,6 @@
 """The bytes of one picture to 8-bit gray or RGB pixels, and what had to be done to it.
 
-Knows no source and no model; what cannot be read comes back as a reason, not as an exception.
+Knows no reader and no model; what cannot be read comes back as a reason, not as an exception.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Packages that some sources need and that are not installed by default."""
+"""Packages that some readers need and that are not installed by default."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from adabn_cli.text import valid_text
 
 
 @dataclass(frozen=True)
-class FoundPicture:
+class PictureFile:
     """A file that looks like a picture: its name for people, and where to open it."""
 
     name: str
@@ -33,10 +33,10 @@ class SkippedPicture:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderFiles:
     """What lies below a folder; `other_suffixes` counts the files that are no pictures."""
 
-    pictures: tuple[FoundPicture, ...]
+    pictures: tuple[PictureFile, ...]
     skipped: tuple[SkippedPicture, ...]
     other_suffixes: Counter[str]
 
@@ -44,7 +44,7 @@ class Listing:
 @dataclass
 class _Walk:
     suffixes: frozenset[str]
-    pictures: list[FoundPicture] = field(default_factory=list)
+    pictures: list[PictureFile] = field(default_factory=list)
     skipped: list[SkippedPicture] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
@@ -75,10 +75,10 @@ class _Walk:
         elif reason := _why_no_file(path):
             self.skipped.append(SkippedPicture(name, reason))
         else:
-            self.pictures.append(FoundPicture(name, path))
+            self.pictures.append(PictureFile(name, path))
 
 
-def list_pictures(root: Path, suffixes: frozenset[str] | None = None) -> Listing:
+def files_below(root: Path, suffixes: frozenset[str] | None = None) -> FolderFiles:
     """Every picture below `root`, sorted by name, and what had to be left out.
 
     `suffixes` are those of the files that are taken, by default those of pictures.
@@ -87,7 +87,7 @@ def list_pictures(root: Path, suffixes: frozenset[str] | None = None) -> Listing
     """
     walk = _Walk(suffixes if suffixes is not None else picture_suffixes())
     walk.folder(root, "", frozenset())
-    return Listing(
+    return FolderFiles(
         tuple(sorted(walk.pictures, key=lambda picture: picture.name)),
         tuple(sorted(walk.skipped, key=lambda picture: picture.path)),
         walk.others,

@@ -1,6 +1,6 @@
-"""What every source of pictures comes to: a list of them, each with how to open it. Opens none.
+"""What every reader gives: a list of pictures, each with how to open it. Opens none.
 
-A source is a folder, a list, shards, a video, a bucket; whoever decodes does not know which.
+They may lie in a folder, shards, a video or a bucket; whoever decodes does not know which.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Source:
-    """All pictures of a source, sorted by name, so that every source has them in the same order.
+class Listing:
+    """All pictures of a target, sorted by name, so that every reader has them in the same order.
 
     `kind` is what it turned out to be ("3 tar shards"), `labels_from` where labels come from (empty
     where none has one), `other_suffixes` counts files that are no pictures. `one_hot` are the
@@ -101,14 +101,14 @@ class Source:
         return {picture.file for picture in self.pictures if picture.file is not None}
 
 
-def source_of(
+def listing_of(
     kind: str,
     pictures: Iterable[Picture],
     skipped: Iterable[SkippedPicture] = (),
     others: Counter[str] | None = None,
     labels_from: str = "",
-) -> Source:
-    """The source, sorted. Raises TargetError where two pictures have the same name."""
+) -> Listing:
+    """The listing, sorted. Raises TargetError where two pictures have the same name."""
     ordered = sorted(pictures, key=lambda picture: picture.name)
     for first, second in pairwise(ordered):
         if first.name == second.name:
@@ -118,7 +118,7 @@ def source_of(
                 hint="List every picture once: it would count twice in the statistics.",
             )
     labelled = any(picture.label is not None for picture in ordered)
-    return Source(
+    return Listing(
         kind,
         tuple(ordered),
         tuple(sorted(skipped, key=lambda picture: picture.path)),

@@ -1,6 +1,6 @@
-"""Pictures of any source, decoded once and kept for every pass.
+"""Pictures of any kind, decoded once and kept for every pass.
 
-Knows no source by its kind, no label, no model and no engine.
+Knows no reader, no label, no model and no engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adabn_cli.data.framing import check_preprocessing
 from adabn_cli.data.intake import Intake
 from adabn_cli.data.listing import Picture, in_turn, reading_order
 from adabn_cli.data.picture_size import up_to
-from adabn_cli.data.readers.kinds import read_source
+from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.data.shared_pictures import in_own_batches, own_share
 from adabn_cli.data.store import InRows, PixelStore
 from adabn_cli.data.target import Target, TargetRequest
@@ -44,7 +44,7 @@ def open_target(request: TargetRequest, on_progress: Progress = no_progress) -> 
 
 
 class Draws:
-    """Draws of one source, each larger than the one before, so that it holds all of its pictures.
+    """Draws of one target, each larger than the one before, so that it holds all of its pictures.
 
     No picture is decoded twice; a video or a tar file is read again from the front in every draw
     that takes more of it. Several ranks, and a shard, take one draw: their share of a larger one is
@@ -54,11 +54,11 @@ class Draws:
     def __init__(self, request: TargetRequest) -> None:
         _check(request)
         self._request = request
-        self._source = read_source(request.path, request.kind, request.stride, request.columns)
+        self._listing = list_pictures(request.path, request.kind, request.stride, request.columns)
         shape = (*request.preprocessing.size, request.preprocessing.channels)
         self._store = PixelStore(0, shape, request.keeping)
         first = request.ranks.index == request.shard.index == 0
-        self._intake = Intake(self._store, self._source.skipped if first else ())
+        self._intake = Intake(self._store, self._listing.skipped if first else ())
         self._read: Sequence[Picture] = ()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Draws:
     def target(self, max_images: int | None, on_progress: Progress = no_progress) -> Target:
         """So many pictures, or all; calls `on_progress` after each that is decoded."""
         request = replace(self._request, max_images=max_images)
-        drawn, subsample = _draw(self._source.pictures, request)
+        drawn, subsample = _draw(self._listing.pictures, request)
         ranks, intake = request.ranks, self._intake
         _require_batches(len(drawn), request)
         drawn = drawn[own_share(len(drawn), request.batch_size, request.shard)]
@@ -86,7 +86,7 @@ class Draws:
             path=request.path,
             pictures=tuple(intake.pictures),
             skipped=tuple(sorted(intake.skipped, key=lambda picture: picture.path)),
-            left_out=dict(sorted(self._source.other_suffixes.items())),
+            left_out=dict(sorted(self._listing.other_suffixes.items())),
             frames_left_out=intake.frames_left_out,
             conversions=dict(sorted(intake.conversions.items())),
             sizes=tuple(intake.sizes),
@@ -94,7 +94,7 @@ class Draws:
             fingerprint=intake.fingerprint,
             request=request,
             pixels_NHWC=pixels_NHWC,
-            source=self._source,
+            listing=self._listing,
         )
 
     def _decode(

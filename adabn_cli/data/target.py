@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adabn_cli.data.deep_values import ValueRange
 from adabn_cli.data.folder_files import SkippedPicture
-from adabn_cli.data.listing import Location, Source
+from adabn_cli.data.listing import Listing, Location
 from adabn_cli.data.shared_pictures import OwnBatches, own_share, spread_rows
 from adabn_cli.data.store import Keeping, StoredPixels
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
@@ -29,7 +29,7 @@ class TargetRequest:
 
     `max_bad` is how many may be unreadable: an int counts them, a float is their share.
     `max_images` draws that many with `seed`. `workers` threads decode, by default one a processor
-    and at most 8. `kind` of source is told by the path where it is None. Of videos every
+    and at most 8. `kind` is the name of a reader; the path tells where it is None. Of videos every
     `stride`-th frame is taken. `value_range` is black and white where there are more than 8 bits.
     `columns` are those of a table. Pictures of more than `max_pixels` are not read; where it is
     None Pillow's limit holds.
@@ -75,12 +75,12 @@ class Target:
     fingerprint: str
     request: TargetRequest
     pixels_NHWC: StoredPixels = field(repr=False)
-    source: Source = field(repr=False)
+    listing: Listing = field(repr=False)
 
     @property
     def kind(self) -> str:
-        """What the source turned out to be: "folder", "3 tar shards"."""
-        return self.source.kind
+        """What the pictures lie in: "folder", "3 tar shards"."""
+        return self.listing.kind
 
     @property
     def other_files(self) -> int:
@@ -116,8 +116,8 @@ class Target:
 
     @property
     def listed(self) -> int:
-        """How many pictures the source has, or were drawn of it: on all ranks, in all shards."""
-        found = len(self.source.pictures)
+        """How many pictures there are, or were drawn of them: on all ranks, in all shards."""
+        found = len(self.listing.pictures)
         return min(found, self.request.max_images or found)
 
     def batches(self) -> Batches:

@@ -87,7 +87,7 @@ class ScoredPictures:
     @property
     def files(self) -> Collection[Path]:
         """The files on this machine that the pictures lie in."""
-        return self.target.source.files
+        return self.target.listing.files
 
     @property
     def images(self) -> int:
@@ -97,7 +97,7 @@ class ScoredPictures:
     @property
     def labels_N(self) -> NDArray[np.int64] | None:
         """The class of each picture, -1 where unknown; None where no picture has one."""
-        return self.labels.indices_N if self.labels.source is not None else None
+        return self.labels.indices_N if self.labels.origin is not None else None
 
     @property
     def head(self) -> Head | None:
@@ -107,7 +107,7 @@ class ScoredPictures:
     @property
     def labelled_by(self) -> str | None:
         """Where labels, masks or numbers come from; None without any."""
-        return self.truth.source if self.truth else self.labels.source
+        return self.truth.source if self.truth else self.labels.origin
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -117,14 +117,14 @@ class ScoredPictures:
     @property
     def label_notes(self) -> tuple[str, ...]:
         """What is to be told of the labels, and of the file that lists the pictures."""
-        listed = (f"{note[0].upper()}{note[1:]}." for note in self.target.source.notes)
+        listed = (f"{note[0].upper()}{note[1:]}." for note in self.target.listing.notes)
         return (*listed, *(self.truth.notes if self.truth else self.labels.notes))
 
     @property
     def picture_notes(self) -> tuple[str, ...]:
         """What is to be told of files that were left out, and of folders that were pooled."""
         outputs = self.n_outputs or None
-        labelled = self.labels.source is not None
+        labelled = self.labels.origin is not None
         return intake_notes(self.target, self.model.classes, outputs, labelled=labelled)
 
     @property
@@ -233,7 +233,7 @@ def open_pictures(
             model.classes,
             count_classes(outputs),
             request.class_map,
-            target.source,
+            target.listing,
             request.label_offset,
             request.class_order,
             columns=request.columns,

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from adabn_cli.data.arrivals import Arrivals
-from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
+from adabn_cli.data.folder_files import PictureFile, SkippedPicture
 from adabn_cli.errors import TargetError
 
 
 def names(arrivals: Arrivals) -> list[str]:
     found = arrivals.look()
-    assert all(isinstance(one, FoundPicture) for one in found)
-    return [one.name for one in found if isinstance(one, FoundPicture)]
+    assert all(isinstance(one, PictureFile) for one in found)
+    return [one.name for one in found if isinstance(one, PictureFile)]
 
 
 def write(file: Path, content: bytes, changed: int = 0) -> None:

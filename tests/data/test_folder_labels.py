@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.data.readers.kinds import read_source
+from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError
 
@@ -34,10 +34,10 @@ def labels(
     read = read_labels(pictures, LabelRequest(root, "auto", classes, known, class_map))
     assert read.indices_N.dtype == "int64"
     assert read.indices_N.shape == (len(pictures),)
-    assert (read.source is None) == (read.indices_N < 0).all()
+    assert (read.origin is None) == (read.indices_N < 0).all()
     flat = all("/" not in picture for picture in pictures)
     why = any(note.startswith("Unlabeled: ") for note in read.notes)
-    assert read.source is not None or flat or why
+    assert read.origin is not None or flat or why
     return read
 
 
@@ -54,7 +54,7 @@ def test_folders_that_are_the_classes_are_labels(tmp_path):
     pictures = make(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png")
     read = labels(tmp_path, pictures, ["dog", "cat"])
     assert list(read.indices_N) == [1, 1, 0]
-    assert read.source == "folder names"
+    assert read.origin == "folder names"
     assert read.classes == ("dog", "cat")
     assert read.notes == ()
 
@@ -104,7 +104,7 @@ def test_folders_that_are_no_classes_may_be_cameras(tmp_path):
 
 def test_pictures_without_folders_are_unlabeled_and_nothing_is_remarked(tmp_path):
     read = labels(tmp_path, make(tmp_path, "a.png", "b.png"), DIGITS)
-    assert read.source is None
+    assert read.origin is None
     assert read.notes == ()
 
 
@@ -142,7 +142,7 @@ def test_a_single_folder_that_is_a_class_is_not_left_for_those_in_it(tmp_path):
 def test_numbers_are_indices_and_that_is_said(tmp_path):
     read = labels(tmp_path, in_folders(tmp_path, "0", "7", "9"), None, 10)
     assert list(read.indices_N) == [0, 7, 9]
-    assert read.source == "folder names as class indices"
+    assert read.origin == "folder names as class indices"
     assert "class indices" in read.notes[0]
     assert read.classes is None
 
@@ -158,7 +158,7 @@ def test_numbers_are_indices_also_where_classes_have_other_names(tmp_path, class
 def test_numbers_that_are_class_names_are_names(tmp_path):
     read = labels(tmp_path, in_folders(tmp_path, *DIGITS), DIGITS[::-1])
     assert list(read.indices_N) == list(range(9, -1, -1))
-    assert read.source == "folder names"
+    assert read.origin == "folder names"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_numbers_that_are_class_names_are_names(tmp_path):
 )
 def test_numbers_whose_order_as_text_could_be_meant_are_unlabeled(tmp_path, names, outputs):
     read = labels(tmp_path, in_folders(tmp_path, *names), None, outputs)
-    assert read.source is None
+    assert read.origin is None
     assert "ambiguous" in read.notes[0]
     assert "--class-map" in read.notes[0]
 
@@ -187,7 +187,7 @@ def test_padded_numbers_are_not_ambiguous(tmp_path):
 
 def test_numbers_that_are_all_beyond_the_outputs_may_be_cameras(tmp_path):
     read = labels(tmp_path, in_folders(tmp_path, "101", "102"), None, 9)
-    assert read.source is None
+    assert read.origin is None
     assert "from 101 to 102" in read.notes[0]
     assert "from 0 to 8" in read.notes[0]
 
@@ -206,7 +206,7 @@ def test_numbers_are_counted_from_where_it_was_said(tmp_path):
     pictures = in_folders(tmp_path, *map(str, range(1, 13)))
     read = read_labels(pictures, LabelRequest(tmp_path, n_outputs=12, offset=1))
     assert [int(name.split("/")[0]) - 1 for name in pictures] == list(read.indices_N)
-    assert read.source == "folder names as class indices, counted from 1"
+    assert read.origin == "folder names as class indices, counted from 1"
     assert read.known_by == "number"
 
 
@@ -245,7 +245,7 @@ def test_one_order_is_taken_where_both_agree_or_it_was_said(tmp_path):
 
 def test_as_many_folders_as_outputs_are_in_alphabetical_order(tmp_path):
     read = labels(tmp_path, in_folders(tmp_path, "dog", "Zebra", "cat"), None, 3)
-    assert read.source == "folder names in alphabetical order"
+    assert read.origin == "folder names in alphabetical order"
     assert read.classes == ("Zebra", "cat", "dog")
     assert list(read.indices_N) == [0, 1, 2]
     assert "0 = Zebra, 1 = cat, 2 = dog" in read.notes[0]
@@ -259,12 +259,12 @@ def test_another_number_of_folders_than_outputs_is_unlabeled(tmp_path):
 
 @pytest.mark.parametrize("names", [("a", "b"), ("0", "1")])
 def test_without_any_word_of_classes_there_are_no_labels(tmp_path, names):
-    assert labels(tmp_path, in_folders(tmp_path, *names)).source is None
+    assert labels(tmp_path, in_folders(tmp_path, *names)).origin is None
 
 
 def test_classes_do_not_depend_on_which_pictures_were_drawn(tmp_path):
     pictures = in_folders(tmp_path, "a", "b", "c")
-    request = LabelRequest(tmp_path, n_outputs=3, source=read_source(tmp_path))
+    request = LabelRequest(tmp_path, n_outputs=3, listing=list_pictures(tmp_path))
     assert list(read_labels(pictures[2:], request).indices_N) == [2]
 
 
@@ -283,7 +283,7 @@ def test_class_names_that_do_not_fit_the_outputs_are_not_used(tmp_path):
 def test_labels_can_be_switched_off(tmp_path):
     request = LabelRequest(tmp_path, "none", ["a"], 1)
     read = read_labels(in_folders(tmp_path, "a"), request)
-    assert (list(read.indices_N), read.source) == ([-1], None)
+    assert (list(read.indices_N), read.origin) == ([-1], None)
     assert read.notes
 
 
@@ -313,7 +313,7 @@ def test_a_class_map_leads_from_folders_to_class_names(tmp_path):
     pictures = in_folders(tmp_path / "root", "n01", "n02")
     read = labels(tmp_path / "root", pictures, ["gold fish", "tench"], 2, class_map)
     assert list(read.indices_N) == [1, 0]
-    assert read.source == "folder names in the class map"
+    assert read.origin == "folder names in the class map"
     assert read.classes == ("gold fish", "tench")
 
 

@@ -30,9 +30,9 @@ def opened(location: Path, **options: object) -> Target:
 
 
 def labels(target: Target) -> tuple[list[int], str | None]:
-    request = LabelRequest(target.path, n_outputs=2, source=target.source)
+    request = LabelRequest(target.path, n_outputs=2, listing=target.listing)
     read = read_labels(target.pictures, request)
-    return list(read.indices_N), read.source
+    return list(read.indices_N), read.origin
 
 
 @pytest.mark.parametrize(("name", "text"), [("metadata.csv", CSV), ("metadata.jsonl", JSONL)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.data.listing import Picture, source_of
+from adabn_cli.data.listing import Picture, listing_of
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError
 
@@ -32,7 +32,7 @@ def test_names_and_indices_are_labels(root):
     read = labels(root, text, classes=["cat", "dog"], n_outputs=2)
     assert list(read.indices_N) == [1, 1, 0]
     assert read.indices_N.dtype == "int64"
-    assert read.source == "labels file x.csv"
+    assert read.origin == "labels file x.csv"
     assert read.classes == ("cat", "dog")
     assert read.notes == ()
 
@@ -63,7 +63,7 @@ def test_pictures_without_a_label_are_unknown_and_counted(root):
 def test_labels_of_pictures_not_there_are_counted(root):
     listed = [Picture(name, io.BytesIO) for name in (*PICTURES, "undrawn.png")]
     rows = "a.png,0\nb/c.png,0\nd.png,0\ngone.png,1\nundrawn.png,1\n" + "x" * 300 + ".png,1\n"
-    read = labels(root, "path,label\n" + rows, n_outputs=2, source=source_of("x", listed))
+    read = labels(root, "path,label\n" + rows, n_outputs=2, listing=listing_of("x", listed))
     missing = f"gone.png, {'x' * 300}.png"
     assert read.notes == (f"2 labels are for pictures not there: {missing}.",)
 
@@ -76,7 +76,7 @@ def test_numbers_are_counted_from_where_it_was_said(root):
     text = "path,label\na.png,1\nb/c.png,2\nd.png,1\n"
     read = labels(root, text, n_outputs=2, offset=1)
     assert (list(read.indices_N), read.known_by) == ([0, 1, 0], "number")
-    assert read.source == "labels file x.csv, counted from 1"
+    assert read.origin == "labels file x.csv, counted from 1"
     # Names that are numbers do not count then: label 1 is the third output, after a background.
     assert list(labels(root, text, classes=["1", "2", "3", "4"], offset=-1).indices_N) == [2, 3, 2]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from adabn_cli.data.open import open_target
-from adabn_cli.data.readers.kinds import read_source
+from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.labels import LabelRequest, read_labels
 from adabn_cli.errors import TargetError
@@ -42,7 +42,7 @@ def opened(location: object, **options: object) -> Target:
 
 
 def labels(target: Target, **known: object) -> list[int]:
-    request = LabelRequest(target.path, source=target.source, **known)
+    request = LabelRequest(target.path, listing=target.listing, **known)
     return list(read_labels(target.pictures, request).indices_N)
 
 
@@ -98,7 +98,7 @@ def test_labels_are_beside_the_pictures(tmp_path, suffix):
     members["a.cls"], members["f.json"] = b"dog", b'"cat"'
     target = opened(shard(tmp_path / f"x{suffix}", members))
     assert labels(target, classes=["cat", "dog"], n_outputs=2) == [1, 1, 0, -1, -1, 0]
-    assert target.source.labels_from == "labels in the shards"
+    assert target.listing.labels_from == "labels in the shards"
     assert target.other_files == 5
 
 
@@ -158,7 +158,7 @@ def test_a_shard_that_is_cut_off_anywhere_is_an_error(tmp_path, suffix):
     for size in (0, 1, 511, 512, 600, 1024, 1025, 5 * 1024, end // 2, end - 512, end - 1):
         file.write_bytes(whole[: min(size, end - 1)])
         with pytest.raises(TargetError, match=r"cannot be read to its end|no tar") as caught:
-            read_source(file)
+            list_pictures(file)
         assert caught.value.where == str(file)
         assert len(str(caught.value).splitlines()) == 3
 
@@ -166,21 +166,21 @@ def test_a_shard_that_is_cut_off_anywhere_is_an_error(tmp_path, suffix):
 def test_text_named_tar_and_damaged_labels_are_errors(tmp_path):
     (tmp_path / "x.tar").write_text("text" * 1000)
     with pytest.raises(TargetError, match="cannot be read to its end"):
-        read_source(tmp_path / "x.tar")
+        list_pictures(tmp_path / "x.tar")
     for name, content in (("a.json", b"{"), ("a.cls", b"\xff")):
         with pytest.raises(TargetError, match=f"{name} is no"):
-            read_source(shard(tmp_path / "x.tar", {name: content, "a.png": png(1)}))
+            list_pictures(shard(tmp_path / "x.tar", {name: content, "a.png": png(1)}))
 
 
 def test_a_missing_shard_is_named(tmp_path):
     shard(tmp_path / "x-0.tar", TEN)
     with pytest.raises(TargetError, match=r"1 files of the pattern are not there: .*x-1.tar"):
-        read_source(f"{tmp_path}/x-{{0..1}}.tar")
+        list_pictures(f"{tmp_path}/x-{{0..1}}.tar")
 
 
 def test_a_shard_without_pictures_says_what_is_in_it(tmp_path):
     with pytest.raises(TargetError, match=r"no picture here \(1 tar shard; files: 1 .txt\)"):
-        read_source(shard(tmp_path / "x.tar", {"a.txt": b""}))
+        list_pictures(shard(tmp_path / "x.tar", {"a.txt": b""}))
 
 
 def test_tar_files_beside_pictures_are_other_files(tmp_path):

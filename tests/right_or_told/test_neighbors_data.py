@@ -42,7 +42,7 @@ def as_target(file: Path, **options: object) -> Labels:
     columns = options.pop("columns", BY_HEADER)
     target = open_target(TargetRequest(file, GRAY, columns=columns, max_bad=0))
     options = {"n_outputs": 3} | options
-    return read_labels(target.pictures, LabelRequest(file, source=target.source, **options))
+    return read_labels(target.pictures, LabelRequest(file, listing=target.listing, **options))
 
 
 def as_labels(file: Path, pictures: tuple[str, ...] = NAMES, **options: object) -> Labels:
@@ -218,7 +218,8 @@ def test_metadata_of_a_folder_has_the_same_columns(pictures):
     write(pictures, "metadata.jsonl", lines)
     columns = Columns("bild", "art", ".png")
     target = open_target(TargetRequest(pictures, GRAY, columns=columns))
-    labels = read_labels(target.pictures, LabelRequest(pictures, n_outputs=3, source=target.source))
+    request = LabelRequest(pictures, n_outputs=3, listing=target.listing)
+    labels = read_labels(target.pictures, request)
     assert dict(zip(target.pictures, labels.indices_N.tolist(), strict=True)) == {
         **dict.fromkeys(("ids/1.jpg", "ids/2.jpg", "ids/3.jpg", "sub/c d.png"), -1),
         "a.png": 2,
@@ -231,7 +232,7 @@ def test_what_was_guessed_is_told(pictures):
     notes = as_labels(write(pictures, name, content), **known).notes
     assert any("read as latin-1" in note for note in notes)
     target = open_target(TargetRequest(pictures / name, GRAY))
-    assert "read as latin-1" in target.source.notes[0]
+    assert "read as latin-1" in target.listing.notes[0]
     for read in (as_target, as_labels):
         name, content, known, _ = FILES["one-hot-by-order"]
         (note,) = read(write(pictures, name, content), **known).notes
@@ -250,7 +251,7 @@ def test_a_number_in_a_name_is_no_class(pictures, read):
     if read is as_target:
         target = open_target(TargetRequest(file, GRAY, max_bad=0))
         assert target.pictures == ("scan 2", "scan 3")
-        assert as_target(file).source is None
+        assert as_target(file).origin is None
     else:
         with pytest.raises(AdabnError, match="no class behind the paths"):
             as_labels(file, ("scan 2", "scan 3"))
@@ -319,7 +320,7 @@ def test_a_file_that_is_not_understood_says_why(pictures, read, name, content, k
 def test_columns_of_0_and_1_may_be_of_something_else(pictures, known, reason):
     file = write(pictures, "x.csv", "path,day,night\na.png,1,0\nb.png,0,1\n")
     found = as_target(file, **known)
-    assert found.source is None
+    assert found.origin is None
     assert reason in found.notes[0]
     with pytest.raises(AdabnError, match=reason):
         as_labels(file, **known)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adabn_cli.data.folder_files import SkippedPicture
-from adabn_cli.data.listing import Location, Source, source_of
+from adabn_cli.data.listing import Listing, Location, listing_of
 from adabn_cli.data.readers import folder as picture_folder
 from adabn_cli.data.tables.columns import (
     BY_HEADER,
@@ -39,13 +39,13 @@ def has_metadata(folder: Path, columns: Columns = BY_HEADER) -> bool:
     return any((columns.path or _COLUMN) in _first_line(file) for file in _files(folder))
 
 
-def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
     """The pictures of the folder, with the labels that its metadata gives them.
 
     Raises TargetError, with the line, where that cannot be understood.
     """
     root = Path(str(location))
-    found, files = picture_folder.read_source(root), _files(root)
+    found, files = picture_folder.read(root), _files(root)
     if not files:
         raise TargetError(f"There is no {' or '.join(NAMES)}.", where=str(root), hint=_HINT)
     columns = replace(columns, path=columns.path or _COLUMN)
@@ -53,7 +53,7 @@ def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
     labels, missing = _labels(read, root, {picture.name for picture in found.pictures})
     pictures = [replace(picture, label=labels.get(picture.name)) for picture in found.pictures]
     told = files[0].name
-    source = source_of(
+    listing = listing_of(
         f"{found.kind} with {told}",
         pictures,
         (*found.skipped, *missing),
@@ -61,7 +61,7 @@ def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
         f"labels in {told}",
     )
     notes = tuple(note for rows in read.values() for note in rows.notes)
-    return replace(source, one_hot=_one_hot(read), notes=notes)
+    return replace(listing, one_hot=_one_hot(read), notes=notes)
 
 
 def _labels(

@@ -1,4 +1,4 @@
-"""Which kind of source a path is, and its pictures. Opens no picture.
+"""Which kind of target a path is, and its pictures. Opens no picture.
 
 Told by the path alone: a URL, a folder, a file by its suffix, a pattern; `--target-format` says it
 where that fails.
@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from adabn_cli.data.folder_files import is_ignored
-from adabn_cli.data.listing import Location, PathList, Source
+from adabn_cli.data.listing import Listing, Location, PathList
 from adabn_cli.data.picture_formats import picture_suffixes
 from adabn_cli.data.readers import video
 from adabn_cli.data.readers.folder_metadata import has_metadata
@@ -20,9 +20,9 @@ from adabn_cli.data.tables.columns import BY_HEADER, Columns
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.text import one_line
 
-#: What `--target-format` takes -> the module whose `read_source(location)` gives the pictures; of
+#: What `--target-format` takes -> the module whose `read(location)` gives the pictures; of
 #: a `TABLE` or `LIST` it takes what was said of the columns too.
-SOURCES = {
+READERS = {
     "folder": "adabn_cli.data.readers.folder",
     "imagefolder": "adabn_cli.data.readers.folder_metadata",
     "list": "adabn_cli.data.readers.path_list",
@@ -48,45 +48,45 @@ _SUFFIXES = {
 }
 
 
-def read_source(
+def list_pictures(
     location: Location,
     kind: str | None = None,
     stride: int = 1,
     columns: Columns = BY_HEADER,
-) -> Source:
+) -> Listing:
     """All pictures there, sorted by name; of videos every frame whose number `stride` divides.
 
-    Raises TargetError where there is none, or the source cannot be read; UsageError for a `kind`
+    Raises TargetError where there is none, or it cannot be read; UsageError for a `kind`
     that is none.
     """
     try:
         kind = kind_of(location, kind, columns)
-        module = import_module(SOURCES[kind])
+        module = import_module(READERS[kind])
         listed = kind == LIST or kind in TABLES
-        source: Source = module.read_source(location, *([columns] if listed else []))
+        listing: Listing = module.read(location, *([columns] if listed else []))
     except OSError as error:
         raise TargetError(
             f"The pictures cannot be read: {error.strerror or error}.",
             where=str(location),
             hint="Check the path and its permissions.",
         ) from error
-    if not source.pictures and not source.skipped:
-        raise _no_picture(source, location)
+    if not listing.pictures and not listing.skipped:
+        raise _no_picture(listing, location)
     if stride == 1:
-        return source
-    taken = (one for one in source.pictures if one.frame is None or one.frame % stride == 0)
-    return replace(source, pictures=tuple(taken))
+        return listing
+    taken = (one for one in listing.pictures if one.frame is None or one.frame % stride == 0)
+    return replace(listing, pictures=tuple(taken))
 
 
 def kind_of(location: Location, said: str | None = None, columns: Columns = BY_HEADER) -> str:
-    """What the location is, one of `SOURCES`: as it was said, or as the path tells.
+    """What the location is, one of `READERS`: as it was said, or as the path tells.
 
     Raises UsageError for what is none, TargetError where the path does not tell.
     """
     if said is not None:
-        if said not in SOURCES:
+        if said not in READERS:
             raise UsageError(
-                f"--target-format {said} is unknown.", hint=f"It takes {', '.join(SOURCES)}."
+                f"--target-format {said} is unknown.", hint=f"It takes {', '.join(READERS)}."
             )
         return said
     if isinstance(location, PathList):
@@ -128,11 +128,11 @@ def _holds_shards_alone(folder: Path) -> bool:
     return any(map(is_shard, entries)) and not any(others)
 
 
-def _no_picture(source: Source, location: Location) -> TargetError:
-    others = sorted(source.other_suffixes.items(), key=lambda item: (-item[1], item[0]))[:3]
+def _no_picture(listing: Listing, location: Location) -> TargetError:
+    others = sorted(listing.other_suffixes.items(), key=lambda item: (-item[1], item[0]))[:3]
     seen = ", ".join(f"{count} {one_line(suffix) or 'without suffix'}" for suffix, count in others)
     return TargetError(
-        f"There is no picture here ({source.kind}{f'; files: {seen}' if seen else ''}).",
+        f"There is no picture here ({listing.kind}{f'; files: {seen}' if seen else ''}).",
         where=str(location),
         hint=f"Give pictures. Suffixes: {' '.join(sorted(picture_suffixes()))}.",
     )

@@ -10,22 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from adabn_cli.data.listing import Picture, Source, source_of
+from adabn_cli.data.listing import Listing, Picture, listing_of
 from adabn_cli.data.readers.video import frames_of, is_video
 from adabn_cli.data.tables.rows import Row, Rows, missing_suffix
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 
 
-def source_of_rows(kind: str, found: Rows, file: Path) -> Source:
-    """The pictures that a file lists, as a source. Raises TargetError as `pictures_of` does."""
+def listing_of_rows(kind: str, found: Rows, file: Path) -> Listing:
+    """The pictures that a file lists. Raises TargetError as `pictures_of` does."""
     _require_suffix(found.rows, file)
-    source = source_of(
+    listing = listing_of(
         kind,
         pictures_of(found.rows, file.parent, str(file)),
         labels_from=f"labels in {'stdin' if file.name == '-' else one_line(file.name)}",
     )
-    return replace(source, one_hot=found.one_hot, notes=found.notes)
+    return replace(listing, one_hot=found.one_hot, notes=found.notes)
 
 
 def _require_suffix(rows: Sequence[Row], file: Path) -> None:

@@ -1,18 +1,18 @@
-"""A CSV or TSV file with a column of paths as a source; paths are relative to it."""
+"""A CSV or TSV file with a column of paths; paths are relative to it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from adabn_cli.data.listing import Location, Source
-from adabn_cli.data.readers.listed_paths import source_of_rows
+from adabn_cli.data.listing import Listing, Location
+from adabn_cli.data.readers.listed_paths import listing_of_rows
 from adabn_cli.data.tables.columns import BY_HEADER, HINT, Columns, read_rows
 from adabn_cli.data.tables.text_file import read_text_or_latin
 from adabn_cli.errors import TargetError
 
 
-def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
     """The pictures that the manifest lists, with their labels where it has them.
 
     Raises TargetError, with the line, where it cannot be understood.
@@ -28,4 +28,4 @@ def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
             hint=f"{HINT}; paths are relative to the file.",
         ) from error
     kind = f"{'TSV' if file.suffix.lower() == '.tsv' else 'CSV'} manifest"
-    return source_of_rows(kind, replace(found, notes=notes), file)
+    return listing_of_rows(kind, replace(found, notes=notes), file)

@@ -1,4 +1,4 @@
-"""A Parquet file with a column of paths as a source; paths are relative to it.
+"""A Parquet file with a column of paths; paths are relative to it.
 
 Needs pyarrow.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adabn_cli.data.listing import Location, Source
-from adabn_cli.data.readers.listed_paths import source_of_rows
+from adabn_cli.data.listing import Listing, Location
+from adabn_cli.data.readers.listed_paths import listing_of_rows
 from adabn_cli.data.tables.columns import (
     BY_HEADER,
     HINT,
@@ -20,13 +20,13 @@ from adabn_cli.data.tables.rows import Rows
 from adabn_cli.errors import TargetError
 
 
-def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
     """The pictures that the table lists, with their labels where it has them.
 
     Raises TargetError, with the row, where it cannot be understood.
     """
     file = Path(str(location))
-    return source_of_rows("Parquet manifest", parquet_rows(file, columns), file)
+    return listing_of_rows("Parquet manifest", parquet_rows(file, columns), file)
 
 
 def parquet_rows(file: Path, columns: Columns) -> Rows:

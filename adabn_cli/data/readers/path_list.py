@@ -1,4 +1,4 @@
-"""A list of paths as a source: a text file, a path a line, or what came in on stdin.
+"""A list of paths: a text file, a path a line, or what came in on stdin.
 
 Behind each path may stand its class, as in `img/a.png 2`.
 """
@@ -9,8 +9,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from adabn_cli.data.listing import Location, PathList, Source
-from adabn_cli.data.readers.listed_paths import is_there, source_of_rows
+from adabn_cli.data.listing import Listing, Location, PathList
+from adabn_cli.data.readers.listed_paths import is_there, listing_of_rows
 from adabn_cli.data.tables.class_list import rows_of_lines
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
 from adabn_cli.data.tables.rows import Rows
@@ -18,7 +18,7 @@ from adabn_cli.data.tables.text_file import UTF_16
 from adabn_cli.errors import TargetError
 
 
-def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
+def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
     """The pictures that are listed, whatever their suffix; paths are relative to the list.
 
     Raises TargetError, with the line, for a path that is there twice, and where only some lines
@@ -41,7 +41,7 @@ def read_source(location: Location, columns: Columns = BY_HEADER) -> Source:
             hint="Write a class behind every path, or behind none.",
         ) from error
     whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
-    return source_of_rows(kind, Rows(whole), listed.folder / Path(listed.name).name)
+    return listing_of_rows(kind, Rows(whole), listed.folder / Path(listed.name).name)
 
 
 def list_of(text: bytes, folder: Path, name: str = "-") -> PathList:

@@ -1,4 +1,4 @@
-"""A quoted pattern as a source: `dir/**/*.jpg`, `{day,night}/*.png`.
+"""A quoted pattern: `dir/**/*.jpg`, `{day,night}/*.png`.
 
 Names begin behind the folders that are written out, as they do in a folder.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from adabn_cli.data.listing import Location, Source, source_of
+from adabn_cli.data.listing import Listing, Location, listing_of
 from adabn_cli.data.readers.folder import kind_with_videos, pictures_in, taken_suffixes
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few, valid_text
@@ -23,7 +23,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def read_source(location: Location) -> Source:
+def read(location: Location) -> Listing:
     """The pictures that the pattern matches; other files that it matches are counted.
 
     Raises TargetError where it matches nothing, or a name written out with braces is not there.
@@ -37,7 +37,7 @@ def read_source(location: Location) -> Source:
         name = valid_text(file.relative_to(root))
         pictures += pictures_in(name, file)
     kind = kind_with_videos("pattern", files)
-    return source_of(kind, pictures, others=others)
+    return listing_of(kind, pictures, others=others)
 
 
 def matches(pattern: str) -> tuple[Path, list[Path]]:

@@ -1,4 +1,4 @@
-"""A folder elsewhere as a source, `s3://bucket/photos` or `https://host/photos/`. Needs fsspec.
+"""A folder elsewhere, `s3://bucket/photos` or `https://host/photos/`. Needs fsspec.
 
 It is listed once, and each picture is fetched when it is read; nothing is kept on disk.
 """
@@ -13,13 +13,13 @@ from typing import Any, BinaryIO
 
 from adabn_cli.data.extras import required
 from adabn_cli.data.folder_files import is_ignored
-from adabn_cli.data.listing import Location, Picture, Source, source_of
+from adabn_cli.data.listing import Listing, Location, Picture, listing_of
 from adabn_cli.data.picture_formats import picture_suffixes
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 
 
-def read_source(location: Location) -> Source:
+def read(location: Location) -> Listing:
     """The pictures below a URL, by the path from there.
 
     Raises TargetError where the folder cannot be listed, or the package for its kind is not there.
@@ -53,7 +53,7 @@ def read_source(location: Location) -> Source:
             pictures.append(Picture(name, partial(_fetch, system, path)))
         else:
             others[suffix] += 1
-    return source_of("remote folder", pictures, others=others)
+    return listing_of("remote folder", pictures, others=others)
 
 
 def _fetch(system: Any, path: str) -> BinaryIO:

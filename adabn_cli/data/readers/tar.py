@@ -1,4 +1,4 @@
-"""Tar files as a source, as webdataset writes them: `key.jpg` beside `key.cls` or `key.json`.
+"""Tar files, as webdataset writes them: `key.jpg` beside `key.cls` or `key.json`.
 
 They are read where they are and never unpacked; a member's name is text and opens nothing on disk.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adabn_cli.data.folder_files import SkippedPicture, is_ignored
-from adabn_cli.data.listing import Location, Picture, Source, Turn, source_of
+from adabn_cli.data.listing import Listing, Location, Picture, Turn, listing_of
 from adabn_cli.data.picture_formats import picture_suffixes
 from adabn_cli.data.readers.path_pattern import matches
 from adabn_cli.errors import TargetError
@@ -39,7 +39,7 @@ def is_shard(file: Path) -> bool:
     return file.name.lower().endswith(SUFFIXES)
 
 
-def read_source(location: Location) -> Source:
+def read(location: Location) -> Listing:
     """The pictures of a tar file, of all in a folder, or of those that a pattern matches.
 
     Names that several shards have begin with the shard's. Raises TargetError for a shard that is
@@ -52,7 +52,7 @@ def read_source(location: Location) -> Source:
         for shard in shards:
             shard.put_name_in_front()
     kind = f"{len(shards)} tar shard{'s' if len(shards) > 1 else ''}"
-    return source_of(
+    return listing_of(
         kind,
         [picture for shard in shards for picture in shard.pictures],
         [lost for shard in shards for lost in shard.skipped],

@@ -10,17 +10,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from adabn_cli.data.listing import Location, Picture, Source, Turn, source_of
+from adabn_cli.data.listing import Listing, Location, Picture, Turn, listing_of
 from adabn_cli.text import one_line, valid_text
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
 
 
-def read_source(location: Location) -> Source:
+def read(location: Location) -> Listing:
     """The frames of one video, in their order."""
     file = Path(str(location))
     file.stat()
-    return source_of("video", frames_of(valid_text(file.name), file))
+    return listing_of("video", frames_of(valid_text(file.name), file))
 
 
 def is_video(file: Path) -> bool:

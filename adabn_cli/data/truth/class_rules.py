@@ -1,4 +1,4 @@
-"""The rules by which folder names, or a source's own labels, become classes, or why they do not.
+"""The rules by which folder names, or labels of pictures, become classes, or why they do not.
 
 Opens no file.
 """
@@ -27,7 +27,7 @@ class Wording:
     """
 
     one: str = "folder"
-    source: str = "folder names"
+    origin: str = "folder names"
     counted: bool = False
 
     @property
@@ -52,7 +52,7 @@ class Assignment:
     """
 
     index: Mapping[str, int] = field(default_factory=dict)
-    source: str | None = None
+    origin: str | None = None
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     known_by: KnownBy = "name"
@@ -105,8 +105,8 @@ def _in_order(folders: Sequence[str], order: str, wording: Wording) -> Assignmen
     listed = first_few([f"{index} = {name}" for index, name in enumerate(folders)])
     note = f"the classes are the {wording.several} in {order}: {listed}"
     index = {name: position for position, name in enumerate(folders)}
-    source = f"{wording.source} in {order.partition(',')[0]}"
-    return Assignment(index, source, (note,), tuple(folders), "order")
+    origin = f"{wording.origin} in {order.partition(',')[0]}"
+    return Assignment(index, origin, (note,), tuple(folders), "order")
 
 
 def _by_class_map(
@@ -126,7 +126,7 @@ def _by_class_map(
     names = classes.names.names if classes.names is not None else None
     notes = _absent(index, classes, wording)
     known_by: KnownBy = "number" if all(map(classes.counts, folders)) else "name"
-    return Assignment(index, f"{wording.source} in the class map", notes, names, known_by)
+    return Assignment(index, f"{wording.origin} in the class map", notes, names, known_by)
 
 
 def _by_name(folders: Sequence[str], classes: Classes, where: str, wording: Wording) -> Assignment:
@@ -135,7 +135,7 @@ def _by_name(folders: Sequence[str], classes: Classes, where: str, wording: Word
     if len(found) == len(folders):
         known_by: KnownBy = "number" if all(map(classes.counts, folders)) else "name"
         notes = _absent(found, classes, wording)
-        return Assignment(found, wording.source, notes, table.names, known_by)
+        return Assignment(found, wording.origin, notes, table.names, known_by)
     if found:
         strange = [name for name in folders if name not in found]
         near = {name: table.nearest(name) for name in strange}
@@ -178,8 +178,8 @@ def _by_number(
     note = f"the {word} are numbers and not class names: they are used as class indices"
     notes = (note, *_absent(index, classes, wording))
     counted = f", counted from {classes.offset}" if classes.offset else ""
-    source = f"{wording.source} as class indices{counted}"
-    return Assignment(index, source, notes, names, "number")
+    origin = f"{wording.origin} as class indices{counted}"
+    return Assignment(index, origin, notes, names, "number")
 
 
 def _indices(numbers: Mapping[str, int], classes: Classes) -> tuple[dict[str, int], list[str]]:

@@ -1,4 +1,4 @@
-"""A class for every picture, by its source, folder names or a file, or why there is none.
+"""A class for every picture, by its own label, folder names or a file, or why there is none.
 
 Knows no model and opens no picture. N pictures, K classes.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.data.listing import Location, Source
+from adabn_cli.data.listing import Listing, Location
 from adabn_cli.data.tables.columns import BY_HEADER, Columns
 from adabn_cli.data.truth.class_map import known_classes
 from adabn_cli.data.truth.class_rules import Assignment, KnownBy, Wording, assign
@@ -26,9 +26,9 @@ from adabn_cli.text import count
 class LabelRequest:
     """Where labels come from and what is known of the classes.
 
-    `root` is where the target's pictures are, for people; `mode` is "auto" (the source's own
+    `root` is where the target's pictures are, for people; `mode` is "auto" (the pictures' own
     labels, else folder names), "none", or the path of a CSV file; `classes` are the model's, in the
-    order of its `n_outputs` outputs. `source` has all pictures, also those that were not drawn.
+    order of its `n_outputs` outputs. `listing` has all pictures, also those that were not drawn.
     `offset` is the number of the first class and `order` that of the folders, where it was said.
     `columns` is what was said of those of a table.
     """
@@ -38,15 +38,15 @@ class LabelRequest:
     classes: Sequence[str] | None = None
     n_outputs: int | None = None
     class_map: Path | None = None
-    source: Source | None = None
+    listing: Listing | None = None
     offset: int | None = None
     order: Order | None = None
     columns: Columns = BY_HEADER
 
     @property
     def listed(self) -> Mapping[str, str | None]:
-        """All pictures of the source, with their own labels."""
-        pictures = self.source.pictures if self.source is not None else ()
+        """All pictures that are listed, with their own labels."""
+        pictures = self.listing.pictures if self.listing is not None else ()
         return {picture.name: picture.label for picture in pictures}
 
 
@@ -54,14 +54,14 @@ class LabelRequest:
 class Labels:
     """The class of each picture, int64 [N], -1 where it is unknown.
 
-    `source` is None where nothing is labelled; `notes` are sentences for the user, the reason for
+    `origin` is None where nothing is labelled; `notes` are sentences for the user, the reason for
     that among them; `classes` are the names that the indices refer to, where they are known.
     `known_by` says how they are classes, None where they are none. `natural` are the labels in
     natural order of the folders, where that is another one and nobody said which it is.
     """
 
     indices_N: NDArray[np.int64]
-    source: str | None
+    origin: str | None
     notes: tuple[str, ...]
     classes: tuple[str, ...] | None
     known_by: KnownBy | None = None
@@ -87,11 +87,11 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
         return _from_file(pictures, request, classes, notes)
     listed = request.listed
     if any(label is not None for label in listed.values()):
-        return _of_source(pictures, request, classes, notes)
+        return _of_pictures(pictures, request, classes, notes)
     folders = find_class_folders(pictures, listed, classes.knows)
     assigned = assign(folders.names, classes, str(request.root))
     beside = folders.of_pictures.count(None)
-    if assigned.source is not None and beside:
+    if assigned.origin is not None and beside:
         notes += (f"{count(beside, 'picture')} beside the class folders: no label",)
     return _assigned(folders.of_pictures, assigned, notes)
 
@@ -102,26 +102,26 @@ def _from_file(
     file = Path(request.mode)
     read = read_labels_file(file, pictures, request.listed, classes, request.columns)
     counted = f", counted from {classes.offset}" if classes.offset and read.counted else ""
-    source = f"labels file {file.name}{counted}"
+    origin = f"labels file {file.name}{counted}"
     known_by: KnownBy = "number" if read.counted else "name"
-    return _labels(read.indices, source, notes + read.notes, read.classes, known_by)
+    return _labels(read.indices, origin, notes + read.notes, read.classes, known_by)
 
 
-def _of_source(
+def _of_pictures(
     pictures: Sequence[str], request: LabelRequest, classes: Classes, notes: tuple[str, ...]
 ) -> Labels:
-    """The labels that the source has for its pictures, by the rules of folder names."""
-    listed, origin = request.listed, request.source.labels_from if request.source else ""
+    """The labels that pictures have of their own, by the rules of folder names."""
+    listed, origin = request.listed, request.listing.labels_from if request.listing else ""
     texts = sorted({label for label in listed.values() if label is not None})
     where = str(request.root)
-    columns = request.source.one_hot if request.source else ()
+    columns = request.listing.one_hot if request.listing else ()
     if columns:
         assigned = assign_columns(columns, texts, classes, f"one-hot {origin}", where)
     else:
         require_whole(texts, classes, where)
         assigned = assign(texts, classes, where, Wording("label", origin, counted=True))
     own = [listed.get(picture) for picture in pictures]
-    if assigned.source is not None and (without := own.count(None)):
+    if assigned.origin is not None and (without := own.count(None)):
         notes += (f"{without} of {len(pictures)} pictures have no label in their source",)
     return _assigned(own, assigned, notes)
 
@@ -130,7 +130,7 @@ def _assigned(own: Sequence[str | None], assigned: Assignment, notes: tuple[str,
     """The labels of pictures by the folder, or label, that each has of its own."""
     labels = _labels(
         [-1 if text is None else assigned.index.get(text, -1) for text in own],
-        assigned.source,
+        assigned.origin,
         notes + assigned.notes,
         assigned.classes,
         assigned.known_by,
@@ -142,14 +142,14 @@ def _assigned(own: Sequence[str | None], assigned: Assignment, notes: tuple[str,
 
 def _labels(
     indices: Sequence[int],
-    source: str | None,
+    origin: str | None,
     notes: tuple[str, ...],
     classes: tuple[str, ...] | None,
     known_by: KnownBy | None = None,
 ) -> Labels:
     sentences = tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
     indices_N = np.array(indices, dtype=np.int64)
-    return Labels(indices_N, source, sentences, classes, known_by if source else None)
+    return Labels(indices_N, origin, sentences, classes, known_by if origin else None)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def find_class_folders(
 ) -> ClassFolders:
     """The folders at the top; below it where a single folder holds nothing but other folders.
 
-    `listed` are all pictures of the source, `pictures` among them.
+    `listed` are all pictures of the target, `pictures` among them.
     """
     every = [name.split("/") for name in {*listed, *pictures}]
     depth = 0

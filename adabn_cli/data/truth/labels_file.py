@@ -111,7 +111,7 @@ def _meaning(
     labels = [row.label or "" for row in rows]
     if found.one_hot:
         assigned = assign_columns(found.one_hot, labels, classes, where, where)
-        if assigned.source is None:
+        if assigned.origin is None:
             raise _unusable(assigned.notes[0].removeprefix("unlabeled: "), Path(where))
         return assigned.index.__getitem__, assigned.notes, assigned.classes
     require_whole(labels, classes, where)

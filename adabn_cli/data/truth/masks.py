@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from adabn_cli.data.folder_files import list_pictures
+from adabn_cli.data.folder_files import files_below
 from adabn_cli.data.framing import Pixels, frame
 from adabn_cli.data.picture_size import too_large, up_to
 from adabn_cli.data.store import Keeping, PixelStore, StoredPixels
@@ -89,7 +89,7 @@ def read_masks(
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Files below the folder, by their path without suffix and by their name without it."""
     try:
-        listing = list_pictures(folder)
+        listing = files_below(folder)
     except OSError as error:
         raise TargetError(
             f"The folder of masks cannot be read: {error.strerror}.", where=str(folder), hint=_HINT

@@ -13,18 +13,18 @@ _MAP = "--class-map FILE"
 
 
 def assign_columns(
-    columns: Sequence[str], used: Collection[str], classes: Classes, source: str, where: str
+    columns: Sequence[str], used: Collection[str], classes: Classes, origin: str, where: str
 ) -> Assignment:
     """The class of each column; of those that are 1 in no row, also where it has none.
 
-    Without a source, with the reason, where nothing but their order could tell and they are not as
+    Without an origin, with the reason, where nothing but their order could tell and they are not as
     many as the outputs: columns of 0 and 1 may be of something else. Raises TargetError where only
     some are classes of the model.
     """
     known = [name for name in columns if classes.knows(name)]
     strange = [name for name in columns if name in used and name not in known]
     if known:
-        return _by_name(known, strange, classes, source, where)
+        return _by_name(known, strange, classes, origin, where)
     if classes.names is not None or classes.count != len(columns):
         reason = "not as many as the model's outputs"
         if classes.names is not None:
@@ -34,11 +34,11 @@ def assign_columns(
     order = first_few(f"{place} = {name}" for place, name in enumerate(columns))
     note = f"the one-hot columns are read as one label, and as classes in their order: {order}"
     index = {name: place for place, name in enumerate(columns)}
-    return Assignment(index, source, (note,), tuple(columns))
+    return Assignment(index, origin, (note,), tuple(columns))
 
 
 def _by_name(
-    known: Sequence[str], strange: Sequence[str], classes: Classes, source: str, where: str
+    known: Sequence[str], strange: Sequence[str], classes: Classes, origin: str, where: str
 ) -> Assignment:
     try:
         if strange:
@@ -53,4 +53,4 @@ def _by_name(
     note = "the one-hot columns are read as one label: the class of their name"
     names = classes.names.names if classes.names else None
     known_by: KnownBy = "number" if all(map(classes.counts, known)) else "name"
-    return Assignment(index, source, (note,), names, known_by)
+    return Assignment(index, origin, (note,), names, known_by)

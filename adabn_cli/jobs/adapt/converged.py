@@ -111,7 +111,7 @@ def _drawn(begun: Begun, draw: int, draws: Draws | None = None) -> Job:
 
 def _most(job: Job, asked: int | None) -> int:
     """How many pictures may be drawn: those there are, that fit, or that were asked for."""
-    listed = len(job.pictures.target.source.pictures)
+    listed = len(job.pictures.target.listing.pictures)
     return min(listed, job.memory.draw or listed, asked or listed)
 
 

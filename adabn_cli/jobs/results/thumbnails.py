@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from adabn_cli.data.decoding import convert
 from adabn_cli.data.listing import Location, PathList, in_turn, reading_order
 from adabn_cli.data.picture_formats import picture_formats
-from adabn_cli.data.readers.kinds import read_source
+from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.errors import AdabnError
 from adabn_cli.record import Record
 
@@ -30,10 +30,10 @@ def thumbnails(record: Record) -> dict[str, bytes]:
     if record.target.path is None or not names or "://" in record.target.path:
         return {}  # Nothing is fetched because a file says so.
     try:
-        source = read_source(_location(record.target.path, names))
+        listing = list_pictures(_location(record.target.path, names))
     except AdabnError:
         return {}  # The target is gone.
-    pictures = reading_order(picture for picture in source.pictures if picture.name in names)
+    pictures = reading_order(picture for picture in listing.pictures if picture.name in names)
     openings = zip(pictures, in_turn(pictures), strict=True)
     found = {picture.name: _thumbnail(opening) for picture, opening in openings}
     return {name: small for name, small in sorted(found.items()) if small is not None}

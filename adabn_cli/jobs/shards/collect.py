@@ -153,7 +153,7 @@ def _depends_on(
     request: CollectRequest, preprocessing: Preprocessing, found: ScoredPictures
 ) -> dict[str, object]:
     """All that shards must have in common, by names for people, as JSON holds it."""
-    names = "\n".join(picture.name for picture in found.target.source.pictures)
+    names = "\n".join(picture.name for picture in found.target.listing.pictures)
     pictures, adaptation = request.pictures, request.adaptation
     return {
         "model": weights_of(found.model),
@@ -165,7 +165,7 @@ def _depends_on(
         },
         "--value-range": list(pictures.value_range) if pictures.value_range else None,
         "--max-pixels": pictures.max_pixels,
-        "--labels or --class-map": [found.labels.source, list(found.labels.classes or ())],
+        "--labels or --class-map": [found.labels.origin, list(found.labels.classes or ())],
         "--batch-size": pictures.batch_size,
         "--max-images": pictures.max_images,
         "--seed": pictures.seed if pictures.max_images else None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adabn_cli.data.deep_values import ValueRange
-from adabn_cli.data.folder_files import list_pictures
+from adabn_cli.data.folder_files import files_below
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.files import may_write, require_apart
 from adabn_cli.jobs.preprocessing import (
@@ -70,4 +70,4 @@ def require_usable(request: WatchRequest) -> None:
             "The output is a file.", where=str(request.out), hint="Give a folder to -o."
         )
     may_write(request.pack, inputs=request.model.files, force=request.force, in_new_folder=True)
-    require_apart(request.pack, (picture.file for picture in list_pictures(folder).pictures))
+    require_apart(request.pack, (picture.file for picture in files_below(folder).pictures))

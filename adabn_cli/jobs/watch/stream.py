@@ -25,7 +25,7 @@ from adabn_cli.adaptation.installer import Installer
 from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.data.arrivals import Arrivals
 from adabn_cli.data.decoding import Unreadable, decode
-from adabn_cli.data.folder_files import FoundPicture, SkippedPicture
+from adabn_cli.data.folder_files import PictureFile, SkippedPicture
 from adabn_cli.data.framing import Pixels
 from adabn_cli.data.listing import opener
 from adabn_cli.data.picture_size import up_to
@@ -170,7 +170,7 @@ class _Watching:
         waited = (self._clock.now() - self._last_arrival).total_seconds()
         return patience is not None and waited >= patience
 
-    def _take(self, found: FoundPicture | SkippedPicture) -> None:
+    def _take(self, found: PictureFile | SkippedPicture) -> None:
         """Decodes what has arrived; a full batch is adapted to."""
         if isinstance(found, SkippedPicture):
             self._tell_skipped(found.path, found.reason)

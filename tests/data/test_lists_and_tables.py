@@ -9,7 +9,7 @@ from PIL import Image
 
 from adabn_cli.data.open import open_target
 from adabn_cli.data.readers import kinds
-from adabn_cli.data.readers.kinds import read_source
+from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.data.readers.path_list import list_of
 from adabn_cli.data.readers.path_pattern import expanded
 from adabn_cli.data.target import Target, TargetRequest
@@ -44,7 +44,7 @@ def write(file: Path, text: str) -> Path:
 
 
 def labels(target: Target, classes=("a", "b"), n_outputs: int = 2) -> Labels:
-    request = LabelRequest(target.path, "auto", classes, n_outputs, None, target.source)
+    request = LabelRequest(target.path, "auto", classes, n_outputs, None, target.listing)
     return read_labels(target.pictures, request)
 
 
@@ -88,14 +88,14 @@ def test_folder_names_are_labels_where_a_list_has_none(data):
     for location in every_source(data).values():
         read = labels(opened(location))
         assert list(read.indices_N) == [0, 0, 0, 1, 1, 1]
-        assert read.source == "folder names"
+        assert read.origin == "folder names"
 
 
 def test_labels_in_a_manifest_come_before_folder_names(data):
     file = write(data / "x.csv", "Path,Label\na/0.png,b\nb/1.png,a\nb/3.png,\n")
     read = labels(opened(file))
     assert list(read.indices_N) == [1, 0, -1]
-    assert read.source == "labels in x.csv"
+    assert read.origin == "labels in x.csv"
     assert read.notes == ("1 of 3 pictures have no label in their source.",)
 
 
@@ -103,7 +103,7 @@ def test_numbers_in_a_manifest_are_indices_also_beyond_ten(data):
     file = write(data / "x.csv", "path,label\na/0.png,10\nb/1.png,9\n")
     read = labels(opened(file), None, 12)
     assert list(read.indices_N) == [10, 9]
-    assert read.source == "labels in x.csv as class indices"
+    assert read.origin == "labels in x.csv as class indices"
 
 
 def test_labels_of_which_only_some_are_classes_are_an_error(data):
@@ -159,7 +159,7 @@ def test_a_picture_that_is_not_there_is_named_with_its_line(data):
 )
 def test_a_list_that_cannot_be_used_says_where(data, name, text, message):
     with pytest.raises(TargetError) as caught:
-        read_source(write(data / name, text))
+        list_pictures(write(data / name, text))
     assert message in caught.value.what
     assert caught.value.where.endswith(name)
     assert caught.value.hint
@@ -175,14 +175,14 @@ def test_a_parquet_file_that_cannot_be_used_says_why(data):
         (parquet(data / "u.parquet", path=["a", "a"]), "row 2: a is listed at row 1 too"),
     ):
         with pytest.raises(TargetError, match=message) as caught:
-            read_source(file)
+            list_pictures(file)
         assert caught.value.where == str(file)
 
 
 def test_without_pyarrow_the_error_says_what_to_install(data, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(TargetError, match="needs the package pyarrow") as caught:
-        read_source(write(data / "x.parquet", ""))
+        list_pictures(write(data / "x.parquet", ""))
     assert caught.value.hint == 'pip install "adabn[parquet]"'
 
 
@@ -239,12 +239,12 @@ def test_braces_are_written_out(pattern, names):
 @pytest.mark.usefixtures("data")
 def test_a_pattern_without_a_match_says_so(pattern, message):
     with pytest.raises(TargetError, match=message) as caught:
-        read_source(pattern)
+        list_pictures(pattern)
     assert caught.value.hint
 
 
 def test_every_kind_of_source_has_its_module():
     from importlib import import_module
 
-    for module in kinds.SOURCES.values():
-        assert callable(import_module(module).read_source)
+    for module in kinds.READERS.values():
+        assert callable(import_module(module).read)
