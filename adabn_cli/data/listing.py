@@ -6,8 +6,8 @@ They may lie in a folder, shards, a video or a bucket; whoever decodes does not 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -71,29 +71,31 @@ class Picture:
 
     name: str
     open: Callable[[], BinaryIO]
+    _: KW_ONLY
     label: str | None = None
     turn: Turn | None = None
     frame: int | None = None
     file: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
-    """All pictures of a target, sorted by name, so that every reader has them in the same order.
+    """All pictures of a target, as a reader found them.
 
-    `kind` is what it turned out to be ("3 tar shards"), `labels_from` where labels come from (empty
-    where none has one), `other_suffixes` counts files that are no pictures. `one_hot` are the
-    columns that the labels are the names of, in their order, if they are. `notes` say how it was
-    read.
+    `kind` is what it turned out to be ("3 tar shards"), `labels_from` where those of its pictures
+    that have a label have it from, `other_suffixes` counts files that are no pictures. `one_hot`
+    are the columns that the labels are the names of, in their order, if they are. `notes` say how
+    it was read. `is_folder` if the pictures' names are paths below a folder on this machine.
     """
 
     kind: str
-    pictures: tuple[Picture, ...]
-    skipped: tuple[SkippedPicture, ...] = ()
+    pictures: Sequence[Picture]
+    skipped: Sequence[SkippedPicture] = ()
     other_suffixes: Counter[str] = field(default_factory=Counter)
     labels_from: str = ""
     one_hot: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_folder: bool = False
 
     @property
     def files(self) -> set[Path]:
@@ -101,30 +103,21 @@ class Listing:
         return {picture.file for picture in self.pictures if picture.file is not None}
 
 
-def listing_of(
-    kind: str,
-    pictures: Iterable[Picture],
-    skipped: Iterable[SkippedPicture] = (),
-    others: Counter[str] | None = None,
-    labels_from: str = "",
-) -> Listing:
-    """The listing, sorted. Raises TargetError where two pictures have the same name."""
-    ordered = sorted(pictures, key=lambda picture: picture.name)
-    for first, second in pairwise(ordered):
+def in_order(listing: Listing) -> Listing:
+    """The listing sorted by names, so that all readers give the same pictures in the same order.
+
+    Raises TargetError where two pictures have the same name.
+    """
+    pictures = tuple(sorted(listing.pictures, key=lambda picture: picture.name))
+    for first, second in pairwise(pictures):
         if first.name == second.name:
             raise TargetError(
                 f"{one_line(first.name)} is listed twice.",
-                where=kind,
+                where=listing.kind,
                 hint="List every picture once: it would count twice in the statistics.",
             )
-    labelled = any(picture.label is not None for picture in ordered)
-    return Listing(
-        kind,
-        tuple(ordered),
-        tuple(sorted(skipped, key=lambda picture: picture.path)),
-        others if others is not None else Counter(),
-        labels_from if labelled else "",
-    )
+    skipped = tuple(sorted(listing.skipped, key=lambda picture: picture.path))
+    return replace(listing, pictures=pictures, skipped=skipped)
 
 
 def opener(file: Path) -> Callable[[], BinaryIO]:

@@ -69,7 +69,7 @@ def in_video(folder: Path) -> Path:
 
 def require_same(one: Target, other: Target) -> None:
     for field in fields(Target):
-        if field.name not in ("pixels_NHWC", "source"):
+        if field.name not in ("pixels_NHWC", "listing"):
             assert getattr(one, field.name) == getattr(other, field.name), field.name
     assert torch.equal(one.pixels_NHWC[:], other.pixels_NHWC[:])
     assert all(map(torch.equal, one.batches(), other.batches()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adabn_cli.data.listing import Picture, listing_of
+from adabn_cli.data.listing import Listing, Picture
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
 from adabn_cli.errors import TargetError
 
@@ -62,8 +62,9 @@ def test_pictures_without_a_label_are_unknown_and_counted(root):
 
 def test_labels_of_pictures_not_there_are_counted(root):
     listed = [Picture(name, io.BytesIO) for name in (*PICTURES, "undrawn.png")]
+    listing = Listing(kind="folder", pictures=listed)
     rows = "a.png,0\nb/c.png,0\nd.png,0\ngone.png,1\nundrawn.png,1\n" + "x" * 300 + ".png,1\n"
-    read = labels(root, "path,label\n" + rows, n_outputs=2, listing=listing_of("x", listed))
+    read = labels(root, "path,label\n" + rows, n_outputs=2, listing=listing)
     missing = f"gone.png, {'x' * 300}.png"
     assert read.notes == (f"2 labels are for pictures not there: {missing}.",)
 

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from adabn_cli.data.open import open_target
-from adabn_cli.data.readers import kinds
 from adabn_cli.data.readers.kinds import list_pictures
 from adabn_cli.data.readers.path_list import list_of
 from adabn_cli.data.readers.path_pattern import expanded
@@ -241,10 +240,3 @@ def test_a_pattern_without_a_match_says_so(pattern, message):
     with pytest.raises(TargetError, match=message) as caught:
         list_pictures(pattern)
     assert caught.value.hint
-
-
-def test_every_kind_of_source_has_its_module():
-    from importlib import import_module
-
-    for module in kinds.READERS.values():
-        assert callable(import_module(module).read)

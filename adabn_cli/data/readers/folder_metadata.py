@@ -12,20 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from adabn_cli.data.folder_files import SkippedPicture
-from adabn_cli.data.listing import Listing, Location, listing_of
-from adabn_cli.data.readers import folder as picture_folder
+from adabn_cli.data.listing import Listing, Location
+from adabn_cli.data.readers import folder
+from adabn_cli.data.readers.reader import Reader
 from adabn_cli.data.tables.columns import (
-    BY_HEADER,
     Columns,
     Table,
     labelled_rows,
     path_column,
-    read_rows,
 )
-from adabn_cli.data.tables.rows import Rows, missing_suffix
+from adabn_cli.data.tables.rows import Rows, check_suffix
+from adabn_cli.data.tables.table_file import read_csv
 from adabn_cli.data.tables.text_file import read_text_or_latin
 from adabn_cli.errors import TargetError
-from adabn_cli.text import one_line, valid_text
+from adabn_cli.text import valid_text
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 _COLUMN = "file_name"
@@ -34,34 +34,36 @@ _HINT = (
 )
 
 
-def has_metadata(folder: Path, columns: Columns = BY_HEADER) -> bool:
-    """Whether such a file lies in the folder or a folder in it."""
-    return any((columns.path or _COLUMN) in _first_line(file) for file in _files(folder))
+def recognizes(location: Location, columns: Columns) -> bool:
+    """Whether it is a folder, and such a file lies in it or in a folder in it."""
+    folder = Path(str(location))
+    return folder.is_dir() and any(
+        (columns.path or _COLUMN) in _first_line(file) for file in _files(folder)
+    )
 
 
-def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
+def read(location: Location, columns: Columns) -> Listing:
     """The pictures of the folder, with the labels that its metadata gives them.
 
     Raises TargetError, with the line, where that cannot be understood.
     """
     root = Path(str(location))
-    found, files = picture_folder.read(root), _files(root)
+    found, files = folder.read(root, columns), _files(root)
     if not files:
         raise TargetError(f"There is no {' or '.join(NAMES)}.", where=str(root), hint=_HINT)
     columns = replace(columns, path=columns.path or _COLUMN)
     read = {file: _rows(file, columns) for file in files}
     labels, missing = _labels(read, root, {picture.name for picture in found.pictures})
-    pictures = [replace(picture, label=labels.get(picture.name)) for picture in found.pictures]
     told = files[0].name
-    listing = listing_of(
-        f"{found.kind} with {told}",
-        pictures,
-        (*found.skipped, *missing),
-        found.other_suffixes,
-        f"labels in {told}",
+    return replace(
+        found,
+        kind=f"{found.kind} with {told}",
+        pictures=[replace(picture, label=labels.get(picture.name)) for picture in found.pictures],
+        skipped=(*found.skipped, *missing),
+        labels_from=f"labels in {told}",
+        one_hot=_one_hot(read),
+        notes=tuple(note for rows in read.values() for note in rows.notes),
     )
-    notes = tuple(note for rows in read.values() for note in rows.notes)
-    return replace(listing, one_hot=_one_hot(read), notes=notes)
 
 
 def _labels(
@@ -75,18 +77,13 @@ def _labels(
         for row in found.rows:
             name = posixpath.normpath(posixpath.join(prefix, row.path.replace("\\", "/")))
             if name in labels:
-                raise _unusable(f"{row.place}: {name} has a row further up", file)
+                raise _unusable(f"{row.at}: {name} has a row further up", file)
             labels[name] = row.label
             if name in pictures:
                 continue
-            reason = f"no such file or directory ({file.name}, {row.place})"
+            reason = f"no such file or directory ({file.name}, {row.at})"
             missing.append(SkippedPicture(name, reason))
-            if suffix := missing_suffix(name, pictures.__contains__):
-                raise TargetError(
-                    f"{row.place}: {one_line(name)} is no file, {one_line(name)}{suffix} is.",
-                    where=str(file),
-                    hint=f"Give --path-suffix {suffix}.",
-                )
+            check_suffix(replace(row, path=name), pictures.__contains__, str(file))
     return labels, missing
 
 
@@ -109,17 +106,16 @@ def _first_line(file: Path) -> str:
 
 
 def _rows(file: Path, columns: Columns) -> Rows:
-    text, notes = read_text_or_latin(file)
     try:
-        if file.suffix == ".csv":
-            return replace(read_rows(text, columns), notes=notes)
-        return replace(labelled_rows(_json_table(text, columns), columns), notes=notes)
+        table = _read_json(file, columns) if file.suffix == ".jsonl" else read_csv(file, columns)
+        return labelled_rows(table, columns)
     except ValueError as error:
         raise _unusable(str(error), file) from error
 
 
-def _json_table(text: str, columns: Columns) -> Table:
+def _read_json(file: Path, columns: Columns) -> Table:
     """The values that are text or numbers in lines of JSON, as text."""
+    text, notes = read_text_or_latin(file)
     lines = enumerate(text.splitlines(), start=1)
     objects = {f"line {number}": line for number, line in lines if line.strip()}
     records = {place: _from_json(line, place, columns) for place, line in objects.items()}
@@ -128,7 +124,7 @@ def _json_table(text: str, columns: Columns) -> Table:
     texts = [
         (place, [_text(values.get(name)) for name in header]) for place, values in records.items()
     ]
-    return Table(header, path, texts)
+    return Table(header=header, path=path, records=texts, notes=notes)
 
 
 def _from_json(line: str, place: str, columns: Columns) -> dict[str, object]:
@@ -149,3 +145,8 @@ def _text(value: object) -> str:
 
 def _unusable(reason: str, file: Path) -> TargetError:
     return TargetError(f"The metadata cannot be used: {reason}.", where=str(file), hint=_HINT)
+
+
+READER = Reader(
+    name="imagefolder", recognizes=recognizes, read=read, has_columns=True, has_paths=True
+)

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from adabn_cli.data.listing import Listing, Picture, listing_of
+from adabn_cli.data.listing import Listing, Picture
 from adabn_cli.data.readers.video import frames_of, is_video
-from adabn_cli.data.tables.rows import Row, Rows, missing_suffix
+from adabn_cli.data.tables.rows import Row, Rows, check_suffix
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 
 
 def listing_of_rows(kind: str, found: Rows, file: Path) -> Listing:
-    """The pictures that a file lists. Raises TargetError as `pictures_of` does."""
-    _require_suffix(found.rows, file)
-    listing = listing_of(
-        kind,
-        pictures_of(found.rows, file.parent, str(file)),
+    """The pictures that a file lists. Raises TargetError, with the line, for unusable paths."""
+    for row in found.rows[:1]:
+        check_suffix(row, lambda path: is_there(file.parent / path), str(file))
+    return Listing(
+        kind=kind,
+        pictures=_pictures_of(found.rows, file.parent, str(file)),
         labels_from=f"labels in {'stdin' if file.name == '-' else one_line(file.name)}",
+        one_hot=found.one_hot,
+        notes=found.notes,
     )
-    return replace(listing, one_hot=found.one_hot, notes=found.notes)
-
-
-def _require_suffix(rows: Sequence[Row], file: Path) -> None:
-    """Raises TargetError where the first path is that of a picture but for its suffix."""
-    for row in rows[:1]:
-        suffix = missing_suffix(row.path, lambda path: is_there(file.parent / path))
-        if suffix:
-            raise TargetError(
-                f"{row.place}: {one_line(row.path)} is no file, {one_line(row.path)}{suffix} is.",
-                where=str(file),
-                hint=f"Give --path-suffix {suffix}.",
-            )
 
 
 def is_there(file: Path) -> bool:
@@ -45,7 +34,7 @@ def is_there(file: Path) -> bool:
     return os.path.isfile(file)  # noqa: PTH113 -- Path.is_file raises for names that are too long.
 
 
-def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
+def _pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
     """A picture for each row; relative paths are from `folder`.
 
     Raises TargetError, with the place, for an empty path and one that is there twice.
@@ -54,13 +43,13 @@ def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
     pictures = []
     for row in rows:
         if not row.path.strip() or "\0" in row.path:
-            raise TargetError(f"{row.place}: no path.", where=where, hint="Write or remove it.")
+            raise TargetError(f"{row.at}: no path.", where=where, hint="Write or remove it.")
         written = _as_written_here(row.path, folder)
         name = valid_text(posixpath.normpath(written))
         other = found.setdefault(name, row)
         if other is not row:
             raise TargetError(
-                f"{row.place}: {one_line(name)} is listed at {other.place} too.",
+                f"{row.at}: {one_line(name)} is listed at {other.at} too.",
                 where=where,
                 hint="List every picture once: it would count twice in the statistics.",
             )
@@ -68,7 +57,8 @@ def pictures_of(rows: Iterable[Row], folder: Path, where: str) -> list[Picture]:
         if is_video(file) and file.is_file():
             pictures += frames_of(name, file, label)
         else:
-            pictures.append(Picture(name, partial(_open, file, row.place), label, file=file))
+            opening = partial(_open, file, row.at)
+            pictures.append(Picture(name, opening, label=label, file=file))
     return pictures
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from adabn_cli.data.listing import Listing, Location, PathList
 from adabn_cli.data.readers.listed_paths import is_there, listing_of_rows
+from adabn_cli.data.readers.reader import Reader
 from adabn_cli.data.tables.class_list import rows_of_lines
-from adabn_cli.data.tables.columns import BY_HEADER, Columns
+from adabn_cli.data.tables.columns import Columns
 from adabn_cli.data.tables.rows import Rows
 from adabn_cli.data.tables.text_file import UTF_16
 from adabn_cli.errors import TargetError
 
 
-def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
+def read(location: Location, columns: Columns) -> Listing:
     """The pictures that are listed, whatever their suffix; paths are relative to the list.
 
     Raises TargetError, with the line, for a path that is there twice, and where only some lines
@@ -41,7 +42,7 @@ def read(location: Location, columns: Columns = BY_HEADER) -> Listing:
             hint="Write a class behind every path, or behind none.",
         ) from error
     whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
-    return listing_of_rows(kind, Rows(whole), listed.folder / Path(listed.name).name)
+    return listing_of_rows(kind, Rows(rows=whole), listed.folder / Path(listed.name).name)
 
 
 def list_of(text: bytes, folder: Path, name: str = "-") -> PathList:
@@ -50,3 +51,12 @@ def list_of(text: bytes, folder: Path, name: str = "-") -> PathList:
         text = text.decode("utf-16", "replace").encode()
     lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return PathList(tuple(os.fsdecode(line.rstrip(b"\r")) for line in lines), folder, name)
+
+
+READER = Reader(
+    name="list",
+    suffixes=(".txt", ".lst"),
+    recognizes=lambda location, _: isinstance(location, PathList),
+    read=read,
+    has_paths=True,
+)

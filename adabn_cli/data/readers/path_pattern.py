@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from adabn_cli.data.listing import Listing, Location, listing_of
+from adabn_cli.data.folder_files import PictureFile
+from adabn_cli.data.listing import Listing, Location
 from adabn_cli.data.readers.folder import kind_with_videos, pictures_in, taken_suffixes
+from adabn_cli.data.readers.reader import Reader
+from adabn_cli.data.tables.columns import Columns
 from adabn_cli.errors import TargetError
 from adabn_cli.text import first_few, valid_text
 
@@ -23,21 +26,27 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def read(location: Location) -> Listing:
+def read(location: Location, _: Columns) -> Listing:
     """The pictures that the pattern matches; other files that it matches are counted.
 
     Raises TargetError where it matches nothing, or a name written out with braces is not there.
     """
     root, files = matches(str(location))
-    suffixes, others, pictures = taken_suffixes(), Counter[str](), []
+    suffixes, others, taken = taken_suffixes(), Counter[str](), []
     for file in files:
-        if file.suffix.lower() not in suffixes:
+        if file.suffix.lower() in suffixes:
+            taken.append(PictureFile(valid_text(file.relative_to(root)), file))
+        else:
             others[file.suffix.lower()] += 1
-            continue
-        name = valid_text(file.relative_to(root))
-        pictures += pictures_in(name, file)
-    kind = kind_with_videos("pattern", files)
-    return listing_of(kind, pictures, others=others)
+    return Listing(
+        kind=kind_with_videos("pattern", taken), pictures=pictures_in(taken), other_suffixes=others
+    )
+
+
+def is_pattern(location: Location) -> bool:
+    """Whether it is no folder, and has a letter that stands for others."""
+    text = str(location)
+    return not Path(text).is_dir() and any(letter in text for letter in "*?[{")
 
 
 def matches(pattern: str) -> tuple[Path, list[Path]]:
@@ -99,3 +108,6 @@ def _choices(pattern: str) -> Iterator[str]:
         texts = iter(found[1].split(","))
     for text in texts:
         yield before + text + after
+
+
+READER = Reader(name="glob", recognizes=lambda location, _: is_pattern(location), read=read)

@@ -13,13 +13,15 @@ from typing import Any, BinaryIO
 
 from adabn_cli.data.extras import required
 from adabn_cli.data.folder_files import is_ignored
-from adabn_cli.data.listing import Listing, Location, Picture, listing_of
+from adabn_cli.data.listing import Listing, Location, Picture
 from adabn_cli.data.picture_formats import picture_suffixes
+from adabn_cli.data.readers.reader import Reader
+from adabn_cli.data.tables.columns import Columns
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 
 
-def read(location: Location) -> Listing:
+def read(location: Location, _: Columns) -> Listing:
     """The pictures below a URL, by the path from there.
 
     Raises TargetError where the folder cannot be listed, or the package for its kind is not there.
@@ -53,8 +55,11 @@ def read(location: Location) -> Listing:
             pictures.append(Picture(name, partial(_fetch, system, path)))
         else:
             others[suffix] += 1
-    return listing_of("remote folder", pictures, others=others)
+    return Listing(kind="remote folder", pictures=pictures, other_suffixes=others)
 
 
 def _fetch(system: Any, path: str) -> BinaryIO:
     return io.BytesIO(system.cat_file(path))
+
+
+READER = Reader(name="remote", recognizes=lambda location, _: "://" in str(location), read=read)

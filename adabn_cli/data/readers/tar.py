@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adabn_cli.data.folder_files import SkippedPicture, is_ignored
-from adabn_cli.data.listing import Listing, Location, Picture, Turn, listing_of
+from adabn_cli.data.listing import Listing, Location, Picture, Turn
 from adabn_cli.data.picture_formats import picture_suffixes
-from adabn_cli.data.readers.path_pattern import matches
+from adabn_cli.data.readers.path_pattern import is_pattern, matches
+from adabn_cli.data.readers.reader import Reader
+from adabn_cli.data.tables.columns import Columns
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line, valid_text
 
@@ -39,7 +41,7 @@ def is_shard(file: Path) -> bool:
     return file.name.lower().endswith(SUFFIXES)
 
 
-def read(location: Location) -> Listing:
+def read(location: Location, _: Columns) -> Listing:
     """The pictures of a tar file, of all in a folder, or of those that a pattern matches.
 
     Names that several shards have begin with the shard's. Raises TargetError for a shard that is
@@ -48,17 +50,27 @@ def read(location: Location) -> Listing:
     root, files = _files(Path(str(location)))
     shards = [_Shard(file, valid_text(file.relative_to(root))).read() for file in files]
     names = Counter(picture.name for shard in shards for picture in shard.pictures)
-    if any(count > 1 for count in names.values()):
+    if any(n > 1 for n in names.values()):
         for shard in shards:
             shard.put_name_in_front()
-    kind = f"{len(shards)} tar shard{'s' if len(shards) > 1 else ''}"
-    return listing_of(
-        kind,
-        [picture for shard in shards for picture in shard.pictures],
-        [lost for shard in shards for lost in shard.skipped],
-        sum((shard.others for shard in shards), Counter()),
-        "labels in the shards",
+    return Listing(
+        kind=f"{len(shards)} tar shard{'s' if len(shards) > 1 else ''}",
+        pictures=[picture for shard in shards for picture in shard.pictures],
+        skipped=[lost for shard in shards for lost in shard.skipped],
+        other_suffixes=sum((shard.others for shard in shards), Counter()),
+        labels_from="labels in the shards",
     )
+
+
+def recognizes(location: Location, _: Columns) -> bool:
+    """Whether it is a pattern of tar files, or a folder of them without pictures or folders."""
+    path = Path(str(location))
+    if not path.is_dir():
+        return is_pattern(location) and is_shard(path)
+    entries = [entry for entry in path.iterdir() if not is_ignored(entry.name)]
+    suffixes = picture_suffixes()
+    others = (entry.suffix.lower() in suffixes or entry.is_dir() for entry in entries)
+    return any(map(is_shard, entries)) and not any(others)
 
 
 def _files(path: Path) -> tuple[Path, list[Path]]:
@@ -144,9 +156,10 @@ class _Shard:
     ) -> Picture:
         if reel is not None:
             turn = Turn(reel, member.offset_data)
-            return Picture(name, partial(reel.open, member), label, turn, file=self.file)
+            reeled = partial(reel.open, member)
+            return Picture(name, reeled, label=label, turn=turn, file=self.file)
         cut = partial(_cut, self.file, member.offset_data, member.size)
-        return Picture(name, cut, label, file=self.file)
+        return Picture(name, cut, label=label, file=self.file)
 
     def _label(self, content: bytes, suffix: str, name: str) -> str | None:
         try:
@@ -213,3 +226,6 @@ def _pictures_among(names: Iterable[str]) -> Iterator[str]:
     for name in pictures:
         if _key(name) == posixpath.splitext(name)[0] or _key(name) not in whole:
             yield name
+
+
+READER = Reader(name="tar", suffixes=SUFFIXES, recognizes=recognizes, read=read)

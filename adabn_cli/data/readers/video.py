@@ -10,17 +10,19 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from adabn_cli.data.listing import Listing, Location, Picture, Turn, listing_of
+from adabn_cli.data.listing import Listing, Location, Picture, Turn
+from adabn_cli.data.readers.reader import Reader
+from adabn_cli.data.tables.columns import Columns
 from adabn_cli.text import one_line, valid_text
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
-def read(location: Location) -> Listing:
+def read(location: Location, _: Columns) -> Listing:
     """The frames of one video, in their order."""
     file = Path(str(location))
     file.stat()
-    return listing_of("video", frames_of(valid_text(file.name), file))
+    return Listing(kind="video", pictures=frames_of(valid_text(file.name), file))
 
 
 def is_video(file: Path) -> bool:
@@ -33,11 +35,15 @@ def frames_of(name: str, file: Path, label: str | None = None) -> list[Picture]:
     try:
         frames = _count(file)
     except Exception as error:  # Demuxers meet hostile bytes with anything, as decoders do.
-        return [Picture(name, partial(_fail, _reason(error)), label, file=file)]
+        return [Picture(name, partial(_fail, _reason(error)), label=label, file=file)]
     reel = _VideoReel(file)
     return [
         Picture(
-            *(f"{name}#{index:06}", partial(reel.open, index), label, Turn(reel, index), index),
+            f"{name}#{index:06}",
+            partial(reel.open, index),
+            label=label,
+            turn=Turn(reel, index),
+            frame=index,
             file=file,
         )
         for index in range(frames)
@@ -104,3 +110,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ImportError):
         return 'a video, which takes pip install "adabn[video]"'
     return f"no readable video: {one_line(getattr(error, 'strerror', None) or str(error)).lower()}"
+
+
+READER = Reader(name="video", suffixes=SUFFIXES, read=read)

@@ -31,7 +31,7 @@ def rows_of_lines(lines: Iterable[tuple[str, str]], is_picture: Callable[[str], 
     if len(told) < len(plain):
         other = next(row for row in split if row.label is None)
         raise ValueError(
-            f"{other.place}: no class behind the path, and {told[0].place} has {told[0].label}"
+            f"{other.at}: no class behind the path, and {told[0].at} has {told[0].label}"
         )
     return split
 
@@ -45,7 +45,7 @@ def _are_classes(rows: Sequence[Row], is_picture: Callable[[str], bool]) -> bool
 
 def _split(row: Row) -> Row:
     found = _SPLIT.fullmatch(row.path.strip())
-    return Row(row.place, found["path"], found["told"] or found["word"]) if found else row
+    return Row(row.at, found["path"], found["told"] or found["word"]) if found else row
 
 
 def _has_suffix(path: str) -> bool:

@@ -6,11 +6,10 @@ The one place that decides it, for CSV, TSV, Parquet and metadata. Opens no pict
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from adabn_cli.data.tables.rows import Row, Rows
-from adabn_cli.data.tables.text_file import csv_rows
 from adabn_cli.text import first_few, one_line
 
 #: What to do about a header that is not understood.
@@ -36,7 +35,6 @@ _LABELS = (
         *("category", "category_id", "category_name", "label_idx", "label_id", "label_name", "y"),
     },
 )
-_DELIMITERS = ",;\t|"
 _BITS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
@@ -62,97 +60,85 @@ class Columns:
 BY_HEADER = Columns()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """A header, the place in it of the paths, and records: where each stands, and its fields."""
+    """A header, which of its columns the paths are, and records: where each stands, and its fields.
+
+    `notes` say how it was read.
+    """
 
     header: tuple[str, ...]
     path: int
     records: Sequence[tuple[str, Sequence[str]]]
+    notes: tuple[str, ...] = ()
 
 
-def read_rows(text: str, columns: Columns) -> Rows:
-    """What a CSV text says of its pictures. Raises ValueError, with the line."""
-    return labelled_rows(csv_table(text, columns), columns)
-
-
-def csv_table(text: str, columns: Columns) -> Table:
-    """The table in a text of which the header tells the delimiter.
-
-    Raises ValueError, with the line, for a column that is not there or could be several, for what
-    is no CSV, and for rows that are not as wide as the header.
-    """
-    rows = csv_rows(text, _delimiter(text, columns))
-    _, header = next(rows, (0, []))
-    while header and not header[-1]:  # Written by what ends every line with the delimiter.
-        header.pop()
-    path = path_column(header, columns)
-    return Table(tuple(header), path, list(_as_wide(rows, len(header))))
-
-
-def is_table(text: str, columns: Columns) -> bool:
-    """Whether the text begins with a header of paths and something else."""
-    header = _header(text, _delimiter(text, columns))
-    return len(header) > 1 and bool(_candidates(header, _PATHS, columns.path))
+def path_columns(header: Sequence[str], columns: Columns) -> list[int]:
+    """Those that could be of paths, by what the user says or by their known names."""
+    return _candidates(header, _PATHS, columns.path)
 
 
 def path_column(header: Sequence[str], columns: Columns) -> int:
-    """The place of the paths, by what the user says or by their known names.
-
-    Raises ValueError where there are none, or where it could be several columns.
-    """
-    found = _only(header, _candidates(header, _PATHS, columns.path), columns.path, "path")
+    """The one that is of paths. Raises ValueError if there is none, or it could be several."""
+    found = _only(header, path_columns(header, columns), columns.path, "path")
     if found is None:
         raise ValueError(f"no column path {_in_header(header)}")
     return found
 
 
 def label_column(header: Sequence[str], columns: Columns) -> int | None:
-    """The place of the labels, told like that of the paths; None where there are none."""
+    """The one that is of labels, told like that of the paths; None if there is none."""
     return _only(header, _candidates(header, _LABELS, columns.label), columns.label, "label")
 
 
 def labelled_rows(table: Table, columns: Columns) -> Rows:
     """What the table says of every picture; one-hot columns are a label where there is no other."""
-    paths = [(place, columns.whole(fields[table.path])) for place, fields in table.records]
-    if empty := [place for place, path in paths if not path.strip()]:
+    rows = [Row(at, columns.whole(fields[table.path])) for at, fields in table.records]
+    if empty := [row.at for row in rows if not row.path.strip()]:
         raise ValueError(f"{empty[0]}: no path")
-    at = label_column(table.header, columns)
-    if at is None or (columns.label is None and at in _one_hot(table)):
-        return _by_bits(table, paths)
-    labels = whole_numbers([fields[at] for _, fields in table.records])
-    return Rows(tuple(Row(*one, label or None) for one, label in zip(paths, labels, strict=True)))
+    label = label_column(table.header, columns)
+    if label is None or (columns.label is None and label in _one_hot(table)):
+        return _by_bits(table, rows)
+    labels = whole_numbers([fields[label] for _, fields in table.records])
+    return Rows(rows=_with_labels(rows, labels), notes=table.notes)
 
 
-def _by_bits(table: Table, paths: Sequence[tuple[str, str]]) -> Rows:
+def _by_bits(table: Table, rows: Sequence[Row]) -> Rows:
     """Rows of which the label is the one column that is 1; without labels if that is not so."""
-    places = _of_bits(table)
-    names = tuple(table.header[at] for at in places)
-    ones = [[at for at in places if _BITS[fields[at].lower()]] for _, fields in table.records]
-    strange = [place for (place, _), found in zip(paths, ones, strict=True) if len(found) != 1]
-    if len(places) > 1 and not strange:
-        labels = [table.header[found[0]] for found in ones]
-        rows = (Row(*one, label) for one, label in zip(paths, labels, strict=True))
-        return Rows(tuple(rows), one_hot=names)
+    bits = _of_bits(table)
+    names = [table.header[column] for column in bits]
+    ones = [
+        [name for name, column in zip(names, bits, strict=True) if _BITS[fields[column].lower()]]
+        for _, fields in table.records
+    ]
+    strange = [row.at for row, found in zip(rows, ones, strict=True) if len(found) != 1]
+    if len(bits) > 1 and not strange:
+        labelled = _with_labels(rows, [found[0] for found in ones])
+        return Rows(rows=labelled, one_hot=tuple(names), notes=table.notes)
     unlabeled = f"no column label {_in_header(table.header)}"
-    if len(places) > 1:
+    if len(bits) > 1:
         unlabeled += f", and {strange[0]} has no single 1 in the columns {first_few(names)}"
-    return Rows(tuple(Row(*one) for one in paths), unlabeled=unlabeled)
+    return Rows(rows=tuple(rows), unlabeled=unlabeled, notes=table.notes)
+
+
+def _with_labels(rows: Sequence[Row], labels: Sequence[str]) -> tuple[Row, ...]:
+    return tuple(replace(row, label=label or None) for row, label in zip(rows, labels, strict=True))
 
 
 def _one_hot(table: Table) -> list[int]:
     """Three columns and more of which every row has a single 1; a class may be called y."""
-    places = _of_bits(table)
-    single = all(sum(_BITS[row[at].lower()] for at in places) == 1 for _, row in table.records)
-    return places if single and len(places) > 2 else []
+    bits = _of_bits(table)
+    single = all(sum(_BITS[row[one].lower()] for one in bits) == 1 for _, row in table.records)
+    return bits if single and len(bits) > 2 else []
 
 
 def _of_bits(table: Table) -> list[int]:
     """The columns with a name that hold 0 and 1 alone."""
     if not table.records:
         return []
-    others = [at for at, name in enumerate(table.header) if name and at != table.path]
-    return [at for at in others if all(row[at].lower() in _BITS for _, row in table.records)]
+    others = [column for column, name in enumerate(table.header) if name and column != table.path]
+    records = table.records
+    return [one for one in others if all(row[one].lower() in _BITS for _, row in records)]
 
 
 def whole_numbers(labels: Sequence[str]) -> list[str]:
@@ -171,48 +157,26 @@ def has_fraction(label: str) -> bool:
     return _NUMBER.fullmatch(label) is not None and not float(label).is_integer()
 
 
-def _delimiter(text: str, columns: Columns) -> str:
-    """That of `,`, `;`, tab and `|` by which the header names a path; else that of most columns."""
-    headers = {one: _header(text, one) for one in _DELIMITERS}
-    fit = [one for one in headers if _candidates(headers[one], _PATHS, columns.path)]
-    return max(fit or headers, key=lambda one: len(headers[one]))
-
-
-def _header(text: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv_rows(text, delimiter), (0, []))[1]
-    except ValueError:
-        return []
-
-
 def _candidates(header: Sequence[str], known: Iterable[set[str]], said: str | None) -> list[int]:
     """The columns that the user names, or those of the first set of known names that has any."""
     if said is not None:
-        exact = [at for at, name in enumerate(header) if name == said]
-        return exact or [at for at, name in enumerate(header) if name.lower() == said.lower()]
-    found = ([at for at, name in enumerate(header) if name.lower() in names] for names in known)
-    return next(filter(None, found), [])
+        exact = [column for column, name in enumerate(header) if name == said]
+        return exact or _columns_called({said.lower()}, header)
+    return next(filter(None, (_columns_called(names, header) for names in known)), [])
+
+
+def _columns_called(names: set[str], header: Sequence[str]) -> list[int]:
+    return [column for column, name in enumerate(header) if name.lower() in names]
 
 
 def _only(header: Sequence[str], found: list[int], said: str | None, kind: str) -> int | None:
     if said is not None and not found:
         raise ValueError(f"--{kind}-column {one_line(said)} is not {_in_header(header)}")
     if len(found) > 1:
-        names = " and ".join(one_line(header[at]) for at in found)
+        names = " and ".join(one_line(header[column]) for column in found)
         raise ValueError(f"{names} could both be the {kind}: give --{kind}-column NAME")
     return found[0] if found else None
 
 
 def _in_header(header: Sequence[str]) -> str:
     return f"in the header ({first_few(header, 20) if header else 'there is none'})"
-
-
-def _as_wide(
-    rows: Iterator[tuple[int, list[str]]], width: int
-) -> Iterator[tuple[str, Sequence[str]]]:
-    for line, row in rows:
-        while len(row) > width and not row[-1]:
-            row.pop()
-        if len(row) != width:
-            raise ValueError(f"line {line}: {len(row)} fields where the header has {width}")
-        yield f"line {line}", row

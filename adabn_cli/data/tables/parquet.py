@@ -28,7 +28,7 @@ def parquet_table(file: Path, columns: Columns, *, every: bool = False) -> Table
     for number, (path, *fields) in enumerate(zip(*columns_of, strict=True), start=1):
         place = f"row {number}"
         records.append((place, [_path(path, place), *(_text(one, place) for one in fields)]))
-    return Table(header, 0, records)
+    return Table(header=header, path=0, records=records)
 
 
 def _columns(

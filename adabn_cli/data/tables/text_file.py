@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 from adabn_cli.errors import TargetError
@@ -42,21 +40,6 @@ def read_text_or_latin(file: Path) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252"), (note,)
     except UnicodeDecodeError:  # Of five bytes that mean nothing there.
         return content.decode("latin-1"), (note,)
-
-
-def csv_rows(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped fields of each row that is not blank.
-
-    Raises ValueError, with the line, where it is no CSV.
-    """
-    # Split keeping the ends: a quoted name may hold a newline.
-    reader = csv.reader(text.splitlines(keepends=True), strict=True, delimiter=delimiter)
-    try:
-        for row in reader:
-            if any(field.strip() for field in row):
-                yield reader.line_num, [field.strip() for field in row]
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
 def _bytes_of(file: Path) -> bytes:

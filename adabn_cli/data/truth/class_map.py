@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from adabn_cli.data.tables.text_file import csv_rows, read_text
+from adabn_cli.data.tables.csv_table import csv_rows
+from adabn_cli.data.tables.text_file import read_text
 from adabn_cli.data.truth.classes import Classes, NameTable, is_number
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line

@@ -6,17 +6,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adabn_cli.data.readers.parquet import parquet_rows
 from adabn_cli.data.tables.class_list import rows_of_lines
 from adabn_cli.data.tables.columns import (
     BY_HEADER,
     HINT,
     Columns,
     has_fraction,
-    is_table,
-    read_rows,
+    labelled_rows,
 )
-from adabn_cli.data.tables.rows import Row, Rows, missing_suffix, same_path
+from adabn_cli.data.tables.csv_table import csv_table, is_table
+from adabn_cli.data.tables.rows import Row, Rows, no_picture_of, same_path
+from adabn_cli.data.tables.table_file import read_table
 from adabn_cli.data.tables.text_file import read_text_or_latin
 from adabn_cli.data.truth.classes import Classes, is_number
 from adabn_cli.data.truth.one_hot import assign_columns
@@ -89,19 +89,19 @@ def read_labels_file(
 
 
 def _read(file: Path, known: Set[str], columns: Columns) -> Rows:
-    if file.suffix.lower() == ".parquet":
-        return parquet_rows(file, columns)
-    text, notes = read_text_or_latin(file)
     try:
-        if file.suffix.lower() not in _LISTS or is_table(text, columns):
-            return replace(read_rows(text, columns), notes=notes)
+        if file.suffix.lower() not in _LISTS:
+            return labelled_rows(read_table(file, columns), columns)
+        text, notes = read_text_or_latin(file)
+        if is_table(text, columns):
+            return labelled_rows(csv_table(text, columns, notes), columns)
         lines = enumerate(text.splitlines(), start=1)
         told = [(f"line {number}", line) for number, line in lines if line.strip()]
         rows = rows_of_lines(told, lambda path: same_path(columns.whole(path), known) in known)
     except ValueError as error:
         raise _unusable(str(error), file) from error
     whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
-    return Rows(whole, unlabeled="no class behind the paths, as in img/a.png 2", notes=notes)
+    return Rows(rows=whole, unlabeled="no class behind the paths, as in img/a.png 2", notes=notes)
 
 
 def _meaning(
@@ -137,10 +137,10 @@ def _indices(rows: Sequence[Row], index: Callable[[str], int]) -> dict[str, int]
         try:
             label = index(row.label or "")
         except ValueError as error:
-            strange.append(f"{row.place}: {error}")
+            strange.append(f"{row.at}: {error}")
         else:
             if labels.setdefault(row.path, label) != label:
-                raise ValueError(f"{row.place}: {one_line(row.path)} has another label further up")
+                raise ValueError(f"{row.at}: {one_line(row.path)} has another label further up")
     if strange:
         more = f", and {len(strange) - 1} more such labels" if len(strange) > 1 else ""
         raise ValueError(f"{strange[0]}{more}")
@@ -153,14 +153,8 @@ def _no_picture(
     """What is wrong with a file of which no row labels a picture."""
     if named and all(row.label is None for row in named):
         return _unusable(found.unlabeled or "no row has a label", file)
-    row = named[0].path if named else ""
-    suffix = missing_suffix(row, known.__contains__)
-    return TargetError(
-        f"The file labels no picture of the target, such as {one_line(picture)}"
-        + (f"; its first row is of {one_line(row)}." if row else "; it has no row."),
-        where=str(file),
-        hint=f"Give --path-suffix {suffix}." if suffix else _HEADER,
-    )
+    path = named[0].path if named else ""
+    return no_picture_of(known, picture, path, str(file), _HEADER)
 
 
 def _unusable(reason: str, file: Path, cure: str = "") -> TargetError:

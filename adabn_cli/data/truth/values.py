@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.data.tables.columns import BY_HEADER, Columns, Table, csv_table, label_column
-from adabn_cli.data.tables.parquet import parquet_table
-from adabn_cli.data.tables.rows import missing_suffix, same_path
-from adabn_cli.data.tables.text_file import read_text_or_latin
+from adabn_cli.data.tables.columns import BY_HEADER, Columns, Table, label_column
+from adabn_cli.data.tables.rows import no_picture_of, same_path
+from adabn_cli.data.tables.table_file import read_table
 from adabn_cli.data.truth.labels_file import require_labels_file
 from adabn_cli.errors import TargetError
 from adabn_cli.text import one_line
@@ -56,26 +55,20 @@ def read_value_table(
     """
     require_labels_file(str(file))
     try:
-        table, notes = _table(file, columns)
+        table = read_table(file, columns, every=columns.label is None)
         names, rows = _parse(table, set(pictures), allowed, columns)
     except ValueError as error:
         raise TargetError(
             f"The labels cannot be used: {error}.", where=str(file), hint=_HINT
         ) from error
     if not rows:
-        raise _no_picture(file, pictures, table, columns)
+        path = columns.whole(table.records[0][1][table.path]) if table.records else ""
+        raise no_picture_of(set(pictures), pictures[0], path, str(file), _HINT)
     unknown = [math.nan] * len(names)
     values_ND = np.array([rows.get(picture, unknown) for picture in pictures])
     missing = len(pictures) - len(rows)
     note = f"{missing} of {len(pictures)} pictures have no row in {file.name}"
-    return ValueTable(values_ND, names, (*notes, note) if missing else notes)
-
-
-def _table(file: Path, columns: Columns) -> tuple[Table, tuple[str, ...]]:
-    if file.suffix.lower() == ".parquet":
-        return parquet_table(file, columns, every=columns.label is None), ()
-    text, notes = read_text_or_latin(file)
-    return csv_table(text, columns), notes
+    return ValueTable(values_ND, names, (*table.notes, note) if missing else table.notes)
 
 
 def _parse(
@@ -97,17 +90,6 @@ def _parse(
         if rows.setdefault(path, values) != values:
             raise ValueError(f"{place}: {one_line(path)} has other numbers further up")
     return tuple(header[at] for at in places), rows
-
-
-def _no_picture(file: Path, pictures: Sequence[str], table: Table, columns: Columns) -> TargetError:
-    row = columns.whole(table.records[0][1][table.path]) if table.records else ""
-    suffix = missing_suffix(row, set(pictures).__contains__)
-    return TargetError(
-        f"The file names no picture of the target, such as {one_line(pictures[0])}"
-        + (f"; its first row is of {one_line(row)}." if row else "; it has no row."),
-        where=str(file),
-        hint=f"Give --path-suffix {suffix}." if suffix else _HINT,
-    )
 
 
 def _number(field: str, place: str, allowed: Collection[float]) -> float:

@@ -6,7 +6,7 @@ Looked at before a model is opened.
 from __future__ import annotations
 
 from adabn_cli.data.listing import Location
-from adabn_cli.data.readers.kinds import LIST, TABLES, kind_of
+from adabn_cli.data.readers.kinds import reader_of
 from adabn_cli.data.truth.labels_file import require_labels_file
 from adabn_cli.errors import TargetError, UsageError
 from adabn_cli.jobs.scored_data import PicturesRequest
@@ -37,12 +37,12 @@ def check_files(pictures: PicturesRequest, *places: Location | None) -> None:
     said = (pictures.kind, *([None] * len(places)))
     asked_of = [(place, kind) for place, kind in zip(places, said, strict=False) if place]
     try:
-        kinds = {kind_of(place, kind, columns) for place, kind in asked_of}
+        readers = [reader_of(place, kind, columns) for place, kind in asked_of]
     except OSError:
         return  # A folder that cannot be listed: told by whoever reads it.
     for option, value in asked.items():
-        takes = TABLES | {LIST} if option == "--path-suffix" else TABLES
-        if value and not kinds & takes:
+        of_paths = option == "--path-suffix"
+        if value and not any(one.has_paths if of_paths else one.has_columns for one in readers):
             raise UsageError(
                 f"{option} {value} is for tables, and there is none among the pictures.",
                 hint=f"Leave out {option}, or give a CSV, TSV or Parquet file.",

@@ -10,8 +10,6 @@ from adabn_cli.data.intake_warnings import left_out_warning, pooling_warning
 from adabn_cli.data.target import Target
 from adabn_cli.text import valid_text
 
-_FOLDERS = "folder"
-
 
 def intake_notes(
     target: Target, classes: Sequence[str] | None, outputs: int | None, *, labelled: bool
@@ -34,7 +32,7 @@ def _notes(
         n = target.frames_left_out
         what = "1 page or frame was" if n == 1 else f"{n:,} pages or frames were"
         yield f"{what} left out: of a file that holds several the first is taken."
-    if target.kind.startswith(_FOLDERS) and not labelled:
+    if target.listing.is_folder and not labelled:
         name = valid_text(Path(str(target.path)).absolute().name)
         pooled = pooling_warning(target.pictures, classes, outputs, name)
         if pooled is not None:
