@@ -34,12 +34,6 @@ class Bins:
         low_C = moments.mean_C - _RANGE_DEVIATIONS * std_C
         return cls(low_C.float(), (2 * _RANGE_DEVIATIONS / (BINS - 2) * std_C).float())
 
-    def equals(self, other: Bins | None) -> bool:
-        """Whether these are the same bins, so that counts can be added."""
-        if other is None:
-            return False
-        return torch.equal(self.low_C, other.low_C) and torch.equal(self.width_C, other.width_C)
-
     def count(self, activation: Tensor) -> Tensor:
         """How many values of an activation [N, C, *] are in each bin, [C, B], int64.
 

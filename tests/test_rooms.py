@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "text"}
 WORDS = SPEECH | {"files", "histogram", "machine", "model", "moments", "preprocessing"}
-WORDS |= {"process_group", "ranks", "version"}
+WORDS |= {"process_group", "ranks", "tensor_file", "version"}
 METHOD = {"adaptation", "adaptation.engines", "adaptation.rules"}
 PARTS = {"adaptation.engines", "data", "measures", "models"}
 
@@ -27,6 +27,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "files": SPEECH,
     "histogram": {"moments"},
     "machine": {"errors"},
+    "tensor_file": {"errors"},
     "process_group": {"errors"},
     "model": {"moments", "preprocessing"},
     "normalizers": {"errors", "moments"},

@@ -6,28 +6,30 @@ has renamed them, by the statistics that they hold. Knows no checkpoint format, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from adabn_cli.adaptation.fingerprint import Fingerprint, fingerprint, learned_values, values_digest
-from adabn_cli.errors import InputError, ModelError
+from adabn_cli.errors import ModelError
 from adabn_cli.model import Model, Place, entries_of
+from adabn_cli.tensor_file import Facts, Kind, Tensors, as_bytes
 from adabn_cli.text import first_few
 
-_FORMAT = "adabn-pack"
-_VERSION = 1
+_KIND = Kind(
+    head="adabn-pack",
+    name="domain pack",
+    version=1,
+    hint="Give the pack.safetensors that `adabn adapt` wrote.",
+)
 
 _MEASURE_ONE = "Measure one for this model: adabn adapt MODEL --target DIR."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pack:
     """Statistics by (site, role), of the target and of the source that they replace.
 
@@ -48,66 +50,46 @@ class Pack:
     def as_bytes(self) -> bytes:
         """The pack as a safetensors file; the same statistics give the same bytes."""
         tensors = {
-            f"{side}/{site}/{role}": value.detach().cpu().contiguous()
+            f"{side}/{site}/{role}": value
             for side, statistics in (("target", self.target), ("source", self.source))
             for (site, role), value in statistics.items()
         }
-        tensors |= {f"replaced/{key}": x.cpu().contiguous() for key, x in self.replaced.items()}
-        # One JSON entry: safetensors writes several metadata keys in a random order.
+        tensors |= {f"replaced/{key}": value for key, value in self.replaced.items()}
         about = {
-            "version": _VERSION,
+            "version": _KIND.version,
             "fingerprint": asdict(self.fingerprint),
             "architecture": self.architecture,
             "images": self.images,
             "sites": list(self.sites),
             "learned": sorted(self.learned),
         }
-        return save(tensors, metadata={_FORMAT: json.dumps(about, sort_keys=True)})
+        return as_bytes(_KIND.head, about, tensors)
 
 
 def read_pack(path: Path) -> Pack:
-    """The pack in a file. Raises InputError where it is none."""
-    if not path.is_file():
-        raise InputError(
-            "There is no such pack.",
-            where=str(path),
-            hint="Give the pack.safetensors that `adabn adapt` wrote.",
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_FORMAT])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about["version"] > _VERSION:
-            raise InputError(
-                f"The pack is of version {about['version']}; this adabn reads up to {_VERSION}.",
-                where=str(path),
-                hint='Update it: pip install --upgrade "adabn".',
-            )
-        sides: dict[str, dict[Place, Tensor]] = {"target": {}, "source": {}}
-        replaced: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            side, _, rest = name.partition("/")
-            if side == "replaced":
-                replaced[rest] = tensor
-                continue
-            site, _, role = rest.rpartition("/")
-            sides[side][site, role] = tensor
-        return Pack(
-            Fingerprint(**about["fingerprint"]),
-            about["architecture"],
-            sides["target"],
-            sides["source"],
-            about["images"],
-            replaced,
-            tuple(about.get("sites", ())),
-            frozenset(about.get("learned", ())),
-        )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "This is not a domain pack.",
-            where=f"{path}: {error}".splitlines()[0],
-            hint="Give the pack.safetensors that `adabn adapt` wrote.",
-        ) from error
+    """The pack in a file. Raises InputError if it is none."""
+    return _KIND.read(path, _pack_of)
+
+
+def _pack_of(about: Facts, tensors: Tensors) -> Pack:
+    sides: dict[str, dict[Place, Tensor]] = {"target": {}, "source": {}}
+    replaced: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        side, _, rest = name.partition("/")
+        if side == "replaced":
+            replaced[rest] = tensor
+            continue
+        site, _, role = rest.rpartition("/")
+        sides[side][site, role] = tensor
+    return Pack(
+        fingerprint=Fingerprint(**about["fingerprint"]),
+        architecture=about["architecture"],
+        images=about["images"],
+        replaced=replaced,
+        sites=tuple(about.get("sites", ())),
+        learned=frozenset(about.get("learned", ())),
+        **sides,
+    )
 
 
 def put_in(pack: Pack, model: Model) -> None:

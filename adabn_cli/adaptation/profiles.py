@@ -6,27 +6,30 @@ the target site. C channels, K classes, N images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from adabn_cli.adaptation.fingerprint import Fingerprint, fingerprint, statistics_digest
-from adabn_cli.errors import InputError, ModelError
+from adabn_cli.errors import ModelError
 from adabn_cli.histogram import Bins
 from adabn_cli.model import Model
 from adabn_cli.moments import EstimatedMoments, ImageMoments, Moments, SiteMoments
+from adabn_cli.tensor_file import Facts, Kind, Tensors, as_bytes
 
-_FORMAT = "adabn-profile"
-_VERSION = 1
+_KIND = Kind(
+    head="adabn-profile",
+    name="source profile",
+    version=1,
+    hint="Make one with source pictures: adabn profile MODEL --source DIR -o FILE.",
+)
+#: What is said of each image: the entries of `Predictions`.
+_BY_IMAGE = ("predicted_N", "confidence_N", "entropy_N", "class_N")
 _IMAGE_FIELDS = [item.name for item in fields(ImageMoments) if item.name != "count"]
 #: What the moments of one class take in a file, a channel: float32.
 CLASS_BYTES = 4 * len(_IMAGE_FIELDS)
@@ -40,18 +43,8 @@ class SiteProfile:
     classes: Mapping[int, ImageMoments] = field(default_factory=dict)
     bins: Bins | None = None
 
-    def merge(self, other: SiteProfile) -> SiteProfile:
-        """Both together."""
-        classes = dict(self.classes)
-        for index, images in other.classes.items():
-            classes[index] = classes[index].merge(images) if index in classes else images
-        if self.bins is not None and self.bins.equals(other.bins):
-            return SiteProfile(self.moments.merge(other.moments), classes, self.bins)
-        mine, others = (replace(x.moments, histogram_CB=None) for x in (self, other))
-        return SiteProfile(mine.merge(others), classes)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
     """What the source model said of every source image, and the class it was known to have.
 
@@ -65,7 +58,7 @@ class Predictions:
     classes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """What the sites of one model show on `images` source images, in the order of the forward.
 
@@ -90,29 +83,6 @@ class Profile:
         """
         return {name: _mixed(site.classes, share_K) for name, site in self.sites.items()}
 
-    def merge(self, other: Profile) -> Profile:
-        """The profile of both sets of source images, which must be of one model.
-
-        Histograms are kept where both were counted in the same bins. Raises ModelError where the
-        profiles belong to different models, or to one before and after it was adapted.
-        """
-        if (self.fingerprint, self.statistics) != (other.fingerprint, other.statistics):
-            raise ModelError(
-                "The profiles belong to different models.",
-                where=f"{self.architecture}; {other.architecture}",
-                hint="Merge profiles of one model file.",
-            )
-        if self.sites.keys() != other.sites.keys():
-            raise ModelError(
-                "The profiles were measured at different sites.", hint="Make both again."
-            )
-        return replace(
-            self,
-            images=self.images + other.images,
-            sites={name: site.merge(other.sites[name]) for name, site in self.sites.items()},
-            predictions=_joined(self.predictions, other.predictions),
-        )
-
     def as_bytes(self) -> bytes:
         """The profile as a safetensors file; the same profile gives the same bytes."""
         tensors: dict[str, Tensor] = {}
@@ -133,11 +103,10 @@ class Profile:
                 "classes": {str(index): x.count for index, x in site.classes.items()},
             }
         if self.predictions is not None:
-            for item in ("predicted_N", "confidence_N", "entropy_N", "class_N"):
+            for item in _BY_IMAGE:
                 tensors[f"predictions/{item}"] = getattr(self.predictions, item)
-        # One JSON entry: safetensors writes several metadata keys in a random order.
         about = {
-            "version": _VERSION,
+            "version": _KIND.version,
             "fingerprint": asdict(self.fingerprint),
             "statistics": self.statistics,
             "architecture": self.architecture,
@@ -145,17 +114,7 @@ class Profile:
             "classes": self.predictions.classes if self.predictions else None,
             "sites": list(counts.items()),
         }
-        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        return save(contiguous, metadata={_FORMAT: json.dumps(about)})
-
-
-def _joined(one: Predictions | None, other: Predictions | None) -> Predictions | None:
-    """The predictions of both, in that order; None where one has none or other classes."""
-    if one is None or other is None or one.classes != other.classes:
-        return None
-    names = ("predicted_N", "confidence_N", "entropy_N", "class_N")
-    pairs = {x: torch.cat([getattr(one, x), getattr(other, x)]) for x in names}
-    return Predictions(**pairs, classes=one.classes)
+        return as_bytes(_KIND.head, about, tensors, sort_keys=False)
 
 
 def _mixed(classes: Mapping[int, ImageMoments], share_K: NDArray[np.float64]) -> EstimatedMoments:
@@ -191,41 +150,22 @@ def _unstacked(count: int, values: Tensor) -> ImageMoments:
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in a file. Raises InputError where it is none."""
-    if not path.is_file():
-        raise InputError("There is no such profile.", where=str(path), hint=_MAKE_ONE)
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_FORMAT])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about["version"] > _VERSION:
-            raise InputError(
-                f"The profile is of version {about['version']}; this adabn reads up to {_VERSION}.",
-                where=str(path),
-                hint='Update it: pip install --upgrade "adabn".',
-            )
-        return Profile(
-            Fingerprint(**about["fingerprint"]),
-            about["statistics"],
-            about["architecture"],
-            about["images"],
-            {name: _site_profile(name, counts, tensors) for name, counts in about["sites"]},
-            _predictions(about["classes"], tensors),
-        )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            "This is not a source profile.",
-            where=f"{path}: {error}".splitlines()[0],
-            hint=_MAKE_ONE,
-        ) from error
+    """The profile in a file. Raises InputError if it is none."""
+    return _KIND.read(path, _profile_of)
 
 
-_MAKE_ONE = "Make one with source pictures: adabn profile MODEL --source DIR -o FILE."
+def _profile_of(about: Facts, tensors: Tensors) -> Profile:
+    return Profile(
+        fingerprint=Fingerprint(**about["fingerprint"]),
+        statistics=about["statistics"],
+        architecture=about["architecture"],
+        images=about["images"],
+        sites={name: _site_profile(name, counts, tensors) for name, counts in about["sites"]},
+        predictions=_predictions(about["classes"], tensors),
+    )
 
 
-def _site_profile(
-    name: str, counts: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> SiteProfile:
+def _site_profile(name: str, counts: Facts, tensors: Tensors) -> SiteProfile:
     classes, bins = counts["classes"], tensors.get(f"bins/{name}")
     histogram = tensors.get(f"histogram/{name}")
     return SiteProfile(
@@ -239,11 +179,10 @@ def _site_profile(
     )
 
 
-def _predictions(classes: int | None, tensors: Mapping[str, Tensor]) -> Predictions | None:
+def _predictions(classes: int | None, tensors: Tensors) -> Predictions | None:
     if classes is None:
         return None
-    names = ("predicted_N", "confidence_N", "entropy_N", "class_N")
-    return Predictions(**{x: tensors[f"predictions/{x}"] for x in names}, classes=classes)
+    return Predictions(**{x: tensors[f"predictions/{x}"] for x in _BY_IMAGE}, classes=classes)
 
 
 def require_profile_of(profile: Profile, model: Model) -> None:
@@ -260,5 +199,5 @@ def require_profile_of(profile: Profile, model: Model) -> None:
     else:
         return
     raise ModelError(
-        what, where=f"profile: {profile.architecture}; model: {model.architecture}", hint=_MAKE_ONE
+        what, where=f"profile: {profile.architecture}; model: {model.architecture}", hint=_KIND.hint
     )

@@ -14,7 +14,12 @@ from adabn_cli.model import Model, statistics_of
 def empty_pack(model: Model) -> Pack:
     """A pack that belongs to the model and holds nothing; hashes every weight."""
     return Pack(
-        fingerprint(model), model.architecture, {}, {}, images=0, learned=learned_values(model)
+        fingerprint=fingerprint(model),
+        architecture=model.architecture,
+        target={},
+        source={},
+        images=0,
+        learned=learned_values(model),
     )
 
 

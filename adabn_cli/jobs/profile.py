@@ -161,12 +161,12 @@ def profile_of(
         for name, seen in moments.items()
     }
     found = Profile(
-        fingerprint(model),
-        statistics_digest(model),
-        model.architecture,
-        sum(sizes),
-        sites,
-        _predictions(scores, labels_N),
+        fingerprint=fingerprint(model),
+        statistics=statistics_digest(model),
+        architecture=model.architecture,
+        images=sum(sizes),
+        sites=sites,
+        predictions=_predictions(scores, labels_N),
     )
     return found, scores
 
@@ -221,11 +221,13 @@ def _predictions(scores: Scores, labels_N: _Labels | None) -> Predictions | None
         return None
     predicted_N = torch.from_numpy(scores.predicted_N)
     return Predictions(
-        predicted_N,
-        torch.from_numpy(scores.confidence_N),
-        torch.from_numpy(scores.entropy_N),
-        torch.full_like(predicted_N, -1) if labels_N is None else torch.from_numpy(labels_N),
-        scores.n_classes,
+        predicted_N=predicted_N,
+        confidence_N=torch.from_numpy(scores.confidence_N),
+        entropy_N=torch.from_numpy(scores.entropy_N),
+        class_N=torch.full_like(predicted_N, -1)
+        if labels_N is None
+        else torch.from_numpy(labels_N),
+        classes=scores.n_classes,
     )
 
 

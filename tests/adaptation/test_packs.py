@@ -30,7 +30,13 @@ def pack() -> Pack:
     model = EagerModel(net())
     source = statistics_of(model)
     adabn_cli.adapt(model.module, [torch.randn(9, 3, 8, 8, generator=torch.Generator())])
-    return Pack(fingerprint(model), model.architecture, statistics_of(model), source, 9)
+    return Pack(
+        fingerprint=fingerprint(model),
+        architecture=model.architecture,
+        target=statistics_of(model),
+        source=source,
+        images=9,
+    )
 
 
 def test_a_pack_comes_back_as_it_was_written(pack: Pack, tmp_path: Path) -> None:
@@ -106,5 +112,5 @@ def test_what_is_no_pack_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_pack_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such pack"):
+    with pytest.raises(InputError, match="no such domain pack"):
         read_pack(tmp_path / "none.safetensors")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from learned_statistics import learned
@@ -117,33 +116,5 @@ def test_what_is_no_profile_is_told(content: bytes, tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(InputError, match="not a source profile"):
         read_profile(file)
-    with pytest.raises(InputError, match="no such profile"):
+    with pytest.raises(InputError, match="no such source profile"):
         read_profile(tmp_path / "missing")
-
-
-def test_merged_profiles_are_the_profile_of_all_images(profile: Profile) -> None:
-    halves = [
-        adabn_cli.profile(net(), zip(images()[part].split(7), labels()[part].split(7), strict=True))
-        for part in (slice(0, 12), slice(12, 30))
-    ]
-    merged = halves[0].merge(halves[1])
-    assert merged.images == profile.images
-    for mix in (None, np.array([0.7, 0.2, 0.1])):
-        one, two = (
-            (x.expected() if mix is None else x.expected_mix(mix))["1"] for x in (merged, profile)
-        )
-        for name in ("mean_C", "var_C", "mean_error2_C", "var_error2_C"):
-            torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=1e-9, atol=0)
-    assert merged.predictions is not None
-    assert profile.predictions is not None
-    assert torch.equal(merged.predictions.class_N, profile.predictions.class_N)
-    # Each half counted in bins of its own.
-    assert merged.sites["1"].bins is None
-
-
-def test_profiles_of_different_models_do_not_merge(profile: Profile) -> None:
-    other = net()
-    with torch.no_grad():
-        other[0].weight.mul_(2)
-    with pytest.raises(ModelError, match="different models"):
-        profile.merge(adabn_cli.profile(other, images().split(7)))

@@ -24,7 +24,7 @@ from adabn_cli.jobs.adapt import journal as journal_module
 from adabn_cli.jobs.adapt.adabn import adabn
 from adabn_cli.jobs.adapt.journal import Journal
 from adabn_cli.jobs.method.outcome import Outcome
-from adabn_cli.jobs.shards.moment_file import as_bytes, parsed
+from adabn_cli.jobs.moment_file import MomentFile, read_moments
 from adabn_cli.jobs.stages import Stages
 from adabn_cli.model import Signal
 from adabn_cli.models.live.module import EagerModel
@@ -218,9 +218,11 @@ def test_a_damaged_file_is_refused(batches: Sequence[Tensor], tmp_path: Path) ->
     second.close()
 
 
-def test_moments_come_back_from_a_file_to_the_bit() -> None:
+def test_moments_come_back_from_a_file_to_the_bit(tmp_path: Path) -> None:
     found = measure(torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)))
-    moments, about, tensors = parsed(as_bytes({("a/b", 1): found}, {"n": 2}, {"x": torch.ones(2)}))
+    written = MomentFile({("a/b", 1): found}, {"n": 2}, {"x": torch.ones(2)})
+    (tmp_path / "moments").write_bytes(written.as_bytes())
+    moments, about, tensors = read_moments(tmp_path / "moments")
     assert about == {"n": 2}
     assert tensors["x"].tolist() == [1, 1]
     back = moments["a/b", 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -59,11 +60,11 @@ def scored(logits: Tensor) -> Scores:
 def predictions(n: int = 200, classes: int = 8) -> Predictions:
     generator = torch.Generator().manual_seed(3)
     return Predictions(
-        torch.randint(0, classes, (n,), generator=generator),
-        torch.rand(n, generator=generator, dtype=torch.float64),
-        torch.zeros(n),
-        torch.randint(-1, 2, (n,), generator=generator),
-        classes,
+        predicted_N=torch.randint(0, classes, (n,), generator=generator),
+        confidence_N=torch.rand(n, generator=generator, dtype=torch.float64),
+        entropy_N=torch.zeros(n),
+        class_N=torch.randint(-1, 2, (n,), generator=generator),
+        classes=classes,
     )
 
 
@@ -132,9 +133,7 @@ def test_estimates_go_by_the_labelled_source_images_alone() -> None:
 
 def test_without_labelled_source_images_there_are_no_estimates() -> None:
     known = predictions()
-    unlabelled = Predictions(
-        known.predicted_N, known.confidence_N, known.entropy_N, -torch.ones(200), 8
-    )
+    unlabelled = replace(known, class_N=-torch.ones(200))
     for found in (None, unlabelled):
         side = scores_part(scored(torch.randn(5, 8)), None, with_predictions(found))
         assert side.estimated_accuracy is None

@@ -130,11 +130,11 @@ def pack_of(model: Model, images: Tensor) -> Pack:
     source = statistics_of(model)
     target, _ = adapted(model, images)
     return Pack(
-        fingerprint(model),
-        model.architecture,
-        target,
-        source,
-        len(images),
+        fingerprint=fingerprint(model),
+        architecture=model.architecture,
+        target=target,
+        source=source,
+        images=len(images),
         sites=tuple(site.name for site in model.sites),
         learned=learned_values(model),
     )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from torch import Tensor
@@ -22,7 +23,7 @@ from adabn_cli.adaptation.engines.merge_order import Ordered
 from adabn_cli.adaptation.engines.passes import Estimate, PassNotes
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.files import write_whole
-from adabn_cli.jobs.shards.moment_file import Named, as_bytes, parsed
+from adabn_cli.jobs.moment_file import MomentFile, Named, read_moments
 from adabn_cli.model import Outputs
 from adabn_cli.moments import ImageMoments, Moments, SiteMoments
 from adabn_cli.text import first_few
@@ -239,17 +240,15 @@ class _Pass(PassNotes):
         name: str,
         moments: Named,
         about: Mapping[str, Any],
-        tensors: Mapping[str, Tensor] | None = None,
+        tensors: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         self._folder.mkdir(exist_ok=True)
-        write_whole(self._folder / name, as_bytes(moments, about, tensors))
+        write_whole(self._folder / name, MomentFile(moments, about, tensors).as_bytes())
 
-    def _read(
-        self, name: str
-    ) -> tuple[dict[tuple[Any, ...], SiteMoments], dict[str, Any], dict[str, Tensor]] | None:
+    def _read(self, name: str) -> MomentFile | None:
         file = self._folder / name
         try:
-            return parsed(file.read_bytes(), self._journal.device)
+            return read_moments(file, self._journal.device)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -137,14 +137,14 @@ def _measured(
             installer.undo()
     require_signal(installer, seen)
     found = Collected(
-        request.shard,
-        _depends_on(request, preprocessing, pictures),
-        pictures.images,
-        len(target.skipped),
-        before,
-        seen,
-        scores.as_arrays(),
-        pictures.labels.indices_N,
+        shard=request.shard,
+        depends_on=_depends_on(request, preprocessing, pictures),
+        images=pictures.images,
+        skipped=len(target.skipped),
+        before=before,
+        train_mode=seen,
+        scores=scores.as_arrays(),
+        labels_N=pictures.labels.indices_N,
     )
     return found, scores
 

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from adabn_cli.adaptation.engines.merge_order import Node, Ordered
 from adabn_cli.errors import InputError
-from adabn_cli.jobs.shards.moment_file import as_bytes, parsed
+from adabn_cli.jobs.moment_file import MomentFile, read_moments
 from adabn_cli.moments import SiteMoments
 from adabn_cli.ranks import Shard
 
 _VERSION = 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Collected:
     """What one shard showed: the source model `before`, and each batch normalized by itself.
 
@@ -60,14 +59,13 @@ class Collected:
         arrays = {f"scores/{name}": array for name, array in self.scores.items()}
         arrays["labels_N"] = self.labels_N
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return as_bytes(moments, about, tensors)
+        return MomentFile(moments, about, tensors).as_bytes()
 
 
 def read_collected(file: Path) -> Collected:
     """What is in the file. Raises InputError where `adabn collect` has not written it."""
     try:
-        moments, about, arrays = parsed(file.read_bytes())
-        return _collected(moments, about, arrays)
+        return _collected(read_moments(file))
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{error}".splitlines()[0]
         raise InputError(
@@ -77,21 +75,18 @@ def read_collected(file: Path) -> Collected:
         ) from error
 
 
-def _collected(
-    moments: Mapping[tuple[Any, ...], SiteMoments],
-    about: Mapping[str, Any],
-    arrays: Mapping[str, Tensor],
-) -> Collected:
+def _collected(file: MomentFile) -> Collected:
+    moments, about, arrays = file
     if about["collected"] > _VERSION:
         raise ValueError(f"of version {about['collected']}: update with pip install -U adabn")
     nodes: dict[str, dict[str, dict[Node, SiteMoments]]] = {"before": {}, "train_mode": {}}
     for (kind, name, level, place), found in moments.items():
         nodes[kind].setdefault(name, {})[level, place] = found
     return Collected(
-        Shard(**about["shard"]),
-        about["depends_on"],
-        about["images"],
-        about["skipped"],
+        shard=Shard(**about["shard"]),
+        depends_on=about["depends_on"],
+        images=about["images"],
+        skipped=about["skipped"],
         **{kind: {name: Ordered(of) for name, of in by.items()} for kind, by in nodes.items()},
         scores={
             name.removeprefix("scores/"): array.numpy()
