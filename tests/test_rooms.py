@@ -46,6 +46,14 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "pytest_plugin": {"cli", "gates", "jobs", "record", "reports"} | SPEECH,
 }
 
+#: Inside a room, its folders from the bottom up: each may import from those before it only.
+FOLDERS = {
+    "cli": ("option_groups", "commands"),
+    "data": ("tables", "readers", "truth"),
+    "jobs": ("checks", "method", "results", "shards", "adapt", "watch"),
+    "models": ("trust", "containers", "architectures", "folders", "live", "graphs", "onnx"),
+    "reports": ("words", "terminal", "html"),
+}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -129,6 +137,36 @@ def above(module: str) -> list[str]:
     """The packages that a module is in."""
     parts = module.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+@pytest.mark.parametrize("room", FOLDERS)
+def test_folders_of_a_room_import_from_those_below(room: str) -> None:
+    order = FOLDERS[room]
+    folders = {path.name for path in (PACKAGE / room).iterdir() if list(path.glob("*.py"))}
+    assert set(order) == folders
+    for file in FILES:
+        if file.parts[0] == room and len(file.parts) > 2:
+            names = [name.split(".") for name in imports(file)]
+            seen = {parts[2] for parts in names if parts[:2] == ["adabn_cli", room]} & folders
+            below = order[: order.index(file.parts[1]) + 1]
+            assert seen <= set(below), file
+
+
+def test_files_and_folders_are_small() -> None:
+    for file in FILES:
+        lines = (PACKAGE / file).read_text(encoding="utf-8").count("\n")
+        assert lines <= 350, f"{file} has {lines} lines"
+    for folder in {file.parent for file in FILES}:
+        count = sum(file.parent == folder for file in FILES)
+        assert count <= 16, f"{folder} has {count} files"
+
+
+def test_no_file_only_forwards() -> None:
+    for file in FILES:
+        tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+        kinds = {type(node) for node in tree.body if not is_for_types(node)}
+        if file.name != "__init__.py":
+            assert kinds - {ast.Import, ast.ImportFrom, ast.Expr}, file
 
 
 def test_parts_are_blind_to_each_other() -> None:
