@@ -48,7 +48,7 @@ class Adaptation:
         if self.method not in (None, *get_args(Method)):
             raise UsageError(
                 f"There is no method {self.method!r}.",
-                hint=f"--method takes {', '.join(get_args(Method))}.",
+                hint=f"--method accepts {', '.join(get_args(Method))}.",
             )
         if self.prior is not None and self.alpha is not None:
             raise UsageError(

@@ -172,8 +172,9 @@ def _counterparts(pack: Pack, model: Model, held: Mapping[Place, Tensor]) -> dic
     ]
     if lost:
         raise ModelError(
-            f"The weights are the pack's, but the model calls its sites otherwise, and {len(lost)} "
-            f"of the pack's {len(order)} cannot be told by the statistics that they hold.",
+            "The weights are the pack's, but the model names its sites differently, and "
+            f"{len(lost)} "
+            f"of the pack's {len(order)} cannot be matched by the statistics that they hold.",
             where=first_few(lost, 3),
             hint="Give the model as it was before any other pack was put in; with --revert, the "
             "one that this pack was put into.",

@@ -244,7 +244,7 @@ def _check_classes(
     if labels_N is not None and labels_N.max() >= outputs:
         raise UsageError(
             f"A label is {labels_N.max()}, counted from 0, and the model has {outputs} outputs.",
-            hint="Labels are class indices from 0; -1 where unknown. Where they count from 1, give "
+            hint="Labels are class indices from 0; -1 where unknown. If they count from 1, give "
             "label_offset=1.",
         )
 
@@ -269,7 +269,7 @@ def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | Non
         if asked == "auto":
             return None
         raise UsageError(
-            f"The labels are no tensors: {type(labels[0]).__name__}.",
+            f"The labels are not tensors: {type(labels[0]).__name__}.",
             hint="Give masks [n, H, W] or numbers [n, D], or leave the labels out.",
         ) from error
     if asked == "auto" and task == "segmentation" and any(part.dim() != 3 for part in found):

@@ -50,7 +50,7 @@ def engine(name: str, momentum: float | None = None, processes: int = 1) -> Engi
     """
     if name not in ENGINES:
         raise UsageError(
-            f"There is no engine {name!r}.", hint=f"--engine takes {', '.join(ENGINES)}."
+            f"There is no engine {name!r}.", hint=f"--engine accepts {', '.join(ENGINES)}."
         )
     found = cast("Engine", import_module(ENGINES[name]))
     if momentum is not None and not found.is_stream:

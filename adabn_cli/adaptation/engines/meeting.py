@@ -138,7 +138,7 @@ class _Runs:
             return
         others, site = one.site, other.site
         raise ModelError(
-            "The model takes different ways for different pictures: some batches "
+            "The model takes different paths for different pictures: some batches "
             + (
                 f"reach {others.name}, others {site.name}."
                 if site and others

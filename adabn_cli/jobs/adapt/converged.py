@@ -77,7 +77,7 @@ def prepare_enough(request: AdaptRequest, tolerance: float, tell: Tell | None = 
 def _check(request: AdaptRequest, tolerance: float) -> None:
     if not (isfinite(tolerance) and tolerance >= _LEAST_TOLERANCE):
         raise UsageError(
-            f"--until-converged {tolerance:g} is no tolerance that can be reached.",
+            f"--until-converged {tolerance:g} is not a tolerance that can be reached.",
             hint=f"Give standard deviations, {_LEAST_TOLERANCE:g} or more, as 0.05.",
         )
     if request.pictures.ranks.size > 1:
@@ -90,7 +90,7 @@ def _check(request: AdaptRequest, tolerance: float) -> None:
     other = f"--method {method}" if exact else f"--engine {request.engine}"
     if not exact or method == "auto":
         raise UsageError(
-            f"--until-converged goes by the exact statistics of one method, not by {other}.",
+            f"--until-converged needs the exact statistics of one method, not {other}.",
             hint=f"Leave {other} out, or say how many pictures with --max-images.",
         )
 

@@ -151,7 +151,7 @@ def in_order(model: Model, labels: Labels, where: str, images: Images) -> Labels
         f"The order of the classes is ambiguous: {told}.",
         where=where,
         hint="Give --class-order natural (timm), --class-order text (ImageFolder) or --class-map "
-        "FILE; --labels none if they are no classes.",
+        "FILE; --labels none if they are not classes.",
     )
 
 

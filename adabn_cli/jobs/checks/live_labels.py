@@ -101,7 +101,7 @@ def counted_masks(masks: Sequence[Tensor], offset: int | None, classes: int) -> 
     if largest >= classes:
         raise UsageError(
             f"The masks hold class {largest + (offset or 0)}, and the model has {classes} classes.",
-            hint=f"Class indices start at 0; {IGNORED} is unknown. Where they count from 1, give "
+            hint=f"Class indices start at 0; {IGNORED} is unknown. If they count from 1, give "
             f"{OFFSET}1.",
         )
     return found
