@@ -14,7 +14,7 @@ from adabn_cli.version import __version__
 
 if TYPE_CHECKING:
     from adabn_cli.adaptation.profiles import Profile, read_profile
-    from adabn_cli.jobs.live import adapt, profile
+    from adabn_cli.jobs.live.module import adapt, profile
     from adabn_cli.normalizers.batch_renorm import (
         BatchRenorm1d,
         BatchRenorm2d,
@@ -66,8 +66,8 @@ __all__ = [
 
 # Public name -> the module it is imported from when first asked for.
 _MODULES = {
-    "adapt": "adabn_cli.jobs.live",
-    "profile": "adabn_cli.jobs.live",
+    "adapt": "adabn_cli.jobs.live.module",
+    "profile": "adabn_cli.jobs.live.module",
     "Profile": "adabn_cli.adaptation.profiles",
     "read_profile": "adabn_cli.adaptation.profiles",
     "Record": "adabn_cli.record",

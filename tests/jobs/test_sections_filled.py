@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.adaptation.profiles import Predictions, Profile
-from adabn_cli.jobs.live import adapt, profile
+from adabn_cli.jobs.live.module import adapt, profile
 from adabn_cli.jobs.results.broken_pictures import broken_parts
 from adabn_cli.jobs.results.sample_size import sample_size_part
 from adabn_cli.jobs.results.sections import scores_part

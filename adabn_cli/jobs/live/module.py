@@ -23,14 +23,14 @@ from adabn_cli.jobs.adapt.adabn import adabn
 from adabn_cli.jobs.checks.adaptable import require_adaptable
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_adapted, believe_scored
 from adabn_cli.jobs.checks.label_check import Doubt
-from adabn_cli.jobs.checks.live_labels import OFFSET, LiveCheck, counted, counted_masks
 from adabn_cli.jobs.checks.probing import first_outputs
-from adabn_cli.jobs.given_batches import (
+from adabn_cli.jobs.live.batches import (
     GivenLabels,
     class_labels,
     held_batches,
     some_pictures,
 )
+from adabn_cli.jobs.live.labels import OFFSET, LiveCheck, counted, counted_masks
 from adabn_cli.jobs.preprocessing import suspect_tensors
 from adabn_cli.jobs.profile import profile_of
 from adabn_cli.jobs.profile_given import profile_part
