@@ -8,10 +8,10 @@ from functools import partial
 from math import isnan
 from typing import Literal
 
-from adabn_cli.measures.effective_classes import effective_classes
-from adabn_cli.measures.intervals import (
+from adabn_cli.measures.counts import (
     Interval,
     difference_interval,
+    effective_classes,
     paired_interval,
     rescaled_interval,
     wilson_interval,

@@ -31,7 +31,7 @@ from adabn_cli.jobs.results.record import model_part, target_part
 from adabn_cli.jobs.results.sections import scores_part
 from adabn_cli.jobs.scored_data import PicturesRequest, open_pictures, require_used
 from adabn_cli.jobs.stages import Stages
-from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.counts import effective_classes
 from adabn_cli.measures.scores import Scores
 from adabn_cli.model import Batches, Model, Progress, Signal, no_output
 from adabn_cli.models.open import ModelRequest, open_model

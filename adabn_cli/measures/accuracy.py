@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr  # Not scipy.stats, whose import takes a second.
 
-from adabn_cli.measures.intervals import paired_interval, wilson_interval
+from adabn_cli.measures.counts import paired_interval, wilson_interval
 
 Classes = NDArray[np.int64]
 

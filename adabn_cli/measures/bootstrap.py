@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from adabn_cli.measures.intervals import Interval
+from adabn_cli.measures.counts import Interval
 
 DRAWS = 1000
 # So many numbers are held at a time: 32 MiB.

@@ -5,7 +5,6 @@ Knows no logits. N images, K classes, B bins; a prediction of -1 is none, its co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,41 +30,12 @@ class Confidence:
 
 
 @dataclass(frozen=True)
-class Collapse:
-    """Whether predictions gather in few classes.
-
-    Shares are those of the most predicted class, `class_before` and `class_after` that class, None
-    where nothing was predicted. `classes_lost` were predicted before and are no more.
-    """
-
-    share_before: float | None
-    share_after: float | None
-    class_before: int | None
-    class_after: int | None
-    classes_lost: int
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Images by confidence, in bins of equal width over [0, 1], each closed on the right."""
 
     counts: tuple[int, ...]
     correct: tuple[int, ...]
     confidence_sums: tuple[float, ...]
-
-    @classmethod
-    def empty(cls) -> Calibration:
-        """The bins of no image."""
-        nothing = (0,) * CALIBRATION_BINS
-        return cls(nothing, nothing, (0.0,) * CALIBRATION_BINS)
-
-    def merge(self, other: Calibration) -> Calibration:
-        """Both parts together."""
-        return Calibration(
-            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
-            tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
-            tuple(a + b for a, b in zip(self.confidence_sums, other.confidence_sums, strict=True)),
-        )
 
     @property
     def expected_error(self) -> float | None:
@@ -143,29 +113,3 @@ def mutual_information(
     mean_K = probability_sum_K / len(seen_n)
     # Equal predictions everywhere leave 1e-16 of either sign.
     return max(0.0, float(entr(mean_K).sum() - seen_n.mean()))
-
-
-def total_variation(before: Sequence[int], after: Sequence[int]) -> float | None:
-    """Half the summed differences of two histograms' shares, in [0, 1]; None where one is empty.
-
-    It is the least share of images whose class must change to turn one into the other.
-    """
-    if sum(before) == 0 or sum(after) == 0:
-        return None
-    a_K, b_K = np.array(before) / sum(before), np.array(after) / sum(after)
-    return float(np.abs(a_K - b_K).sum() / 2)
-
-
-def collapse(before: Sequence[int], after: Sequence[int]) -> Collapse:
-    """How far predicted-class histograms are gathered in one class, before and after."""
-    class_before, share_before = _most_predicted(before)
-    class_after, share_after = _most_predicted(after)
-    lost = sum(b > 0 and a == 0 for b, a in zip(before, after, strict=True))
-    return Collapse(share_before, share_after, class_before, class_after, lost)
-
-
-def _most_predicted(histogram: Sequence[int]) -> tuple[int | None, float | None]:
-    if sum(histogram) == 0:
-        return None, None
-    label = int(np.argmax(histogram))
-    return label, histogram[label] / sum(histogram)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adabn_cli.measures.bootstrap import draws, percentile_interval
-from adabn_cli.measures.intervals import Interval
+from adabn_cli.measures.counts import Interval
 from adabn_cli.model import Outputs
 
 Task = Literal["segmentation", "multi-label", "regression", "detection"]

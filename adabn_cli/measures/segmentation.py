@@ -35,20 +35,6 @@ class Confusion:
         """The matrix of no pixel."""
         return cls(np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64))
 
-    def merge(self, other: Confusion) -> Confusion:
-        """Both parts together."""
-        return Confusion(self.counts_KK + other.counts_KK, self.unpredicted_K + other.unpredicted_K)
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels have a label."""
-        return int(self.counts_KK.sum() + self.unpredicted_K.sum())
-
-    @property
-    def pixel_accuracy(self) -> float | None:
-        """The share of labelled pixels that is right; None without any."""
-        return int(np.trace(self.counts_KK)) / self.pixels if self.pixels else None
-
     @property
     def labelled_K(self) -> NDArray[np.int64]:
         """Pixels that are of each class."""
@@ -62,16 +48,6 @@ class Confusion:
             self.labelled_K + self.counts_KK.sum(0) - np.diag(self.counts_KK)
         )
         return union_K
-
-    @property
-    def iou_K(self) -> NDArray[np.float64]:
-        """Intersection over union of every class; NaN for one neither labelled nor predicted."""
-        return ratio(np.diag(self.counts_KK).astype(np.float64), self.union_K.astype(np.float64))
-
-    @property
-    def mean_iou(self) -> float | None:
-        """The mean over the classes that have an IoU; None without any."""
-        return float(np.nanmean(self.iou_K)) if self.pixels else None
 
 
 def confusion(logits_nKHW: Tensor, masks_nHW: Tensor, *, ignored: int = IGNORED) -> Confusion:

@@ -11,7 +11,7 @@ from adabn_cli.errors import CannotTellError, InputError
 from adabn_cli.gates.baseline import hold_against, read_baseline, varied
 from adabn_cli.gates.comparison import apart, as_document
 from adabn_cli.gates.gates import GateRequest, exit_code, judged
-from adabn_cli.measures.intervals import wilson_interval
+from adabn_cli.measures.counts import wilson_interval
 from adabn_cli.record import ScoresPart, SkippedPicture
 
 _GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")

@@ -9,7 +9,7 @@ import pytest
 from adabn_cli.errors import UsageError
 from adabn_cli.gates.gates import GateRequest, exit_code, judged
 from adabn_cli.gates.measures import MEASURES
-from adabn_cli.measures.intervals import difference_interval, paired_interval, wilson_interval
+from adabn_cli.measures.counts import difference_interval, paired_interval, wilson_interval
 from adabn_cli.record import (
     CalibrationPart,
     ChangePart,

@@ -16,7 +16,7 @@ from adabn_cli.jobs.adapt.request import AdaptRequest
 from adabn_cli.jobs.preprocessing import PreprocessingOptions
 from adabn_cli.jobs.results.notices import FEW_PICTURES, Seen, notice_parts
 from adabn_cli.jobs.scored_data import PicturesRequest
-from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.counts import effective_classes
 from adabn_cli.models.open import ModelRequest
 from adabn_cli.record import Record, SampleSizePart, ScoresPart
 

@@ -10,13 +10,10 @@ from scipy.stats import entropy
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from adabn_cli.measures.confidence import (
-    Calibration,
     calibrate,
-    collapse,
     confidence_histogram,
     mutual_information,
     summarise,
-    total_variation,
 )
 
 
@@ -63,16 +60,6 @@ def test_calibration_error_by_hand() -> None:
     assert bins.expected_error == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
 
 
-def test_merged_bins_are_those_of_all_images() -> None:
-    predicted, confidence, labels = digits(300, 9)
-    merged = Calibration.empty()
-    for part in np.split(np.arange(300), [1, 40, 40, 200]):
-        merged = merged.merge(calibrate(predicted[part], confidence[part], labels[part]))
-    whole = calibrate(predicted, confidence, labels)
-    assert (merged.counts, merged.correct) == (whole.counts, whole.correct)
-    assert merged.confidence_sums == pytest.approx(whole.confidence_sums)
-
-
 def test_calibration_leaves_out_images_without_label_or_prediction() -> None:
     predicted, labels = np.array([0, -1, 0]), np.array([0, 0, -1])
     bins = calibrate(predicted, np.array([0.7, np.nan, 0.7]), labels)
@@ -85,7 +72,8 @@ def test_confidence_zero_and_just_over_one_have_a_bin() -> None:
 
 
 def test_no_image_has_no_calibration_error() -> None:
-    assert Calibration.empty().expected_error is None
+    nothing = np.zeros(0)
+    assert calibrate(nothing, nothing, nothing).expected_error is None
 
 
 def test_summary_leaves_images_without_a_prediction_out_of_the_means() -> None:
@@ -106,25 +94,6 @@ def test_summary_of_nothing_has_no_means(predicted: np.ndarray) -> None:
     assert summary.confidence_mean is None
     assert summary.entropy_mean is None
     assert summary.predicted_histogram == (0, 0, 0)
-
-
-def test_total_variation_is_the_share_of_images_that_moved() -> None:
-    assert total_variation([10, 0], [0, 3]) == 1
-    assert total_variation([4, 4, 2], [8, 8, 4]) == 0
-    assert total_variation([5, 5], [8, 2]) == pytest.approx(0.3)
-    assert total_variation([0, 0], [8, 2]) is None
-
-
-def test_collapse_tells_the_share_of_the_most_predicted_class_and_the_classes_lost() -> None:
-    result = collapse([30, 40, 30, 0], [0, 5, 95, 0])
-    assert (result.share_before, result.class_before) == (0.4, 1)
-    assert (result.share_after, result.class_after) == (0.95, 2)
-    assert result.classes_lost == 1
-
-
-def test_collapse_of_no_prediction_has_no_share() -> None:
-    result = collapse([1, 2], [0, 0])
-    assert (result.share_after, result.class_after, result.classes_lost) == (None, None, 2)
 
 
 def test_the_confidence_histogram_counts_every_image_with_a_prediction_once() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adabn_cli.measures.estimated_accuracy import (
+from adabn_cli.measures.estimates import (
     average_thresholded_confidence,
     difference_of_confidences,
 )

@@ -11,7 +11,7 @@ from adabn_cli.adaptation.installer import Aim, Installer
 from adabn_cli.jobs.method.class_mix import explaining_aim
 from adabn_cli.jobs.method.contest import Adapted, contest, most_forwards
 from adabn_cli.jobs.method.observed import Observed
-from adabn_cli.measures.verdict import FEWEST_IMAGES, GainEstimate, estimate_gain
+from adabn_cli.measures.estimates import FEWEST_IMAGES, GainEstimate, estimate_gain
 from adabn_cli.model import Progress
 
 

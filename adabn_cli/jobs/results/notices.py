@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.counts import effective_classes
 from adabn_cli.measures.near_duplicates import distinct_scenes
 from adabn_cli.record import NoticePart, SampleSizePart, ScoresPart
 from adabn_cli.text import one_line

@@ -18,6 +18,7 @@ from adabn_cli.jobs.results.task_sections import surveyed_part
 from adabn_cli.measures.accuracy import accuracy, agreement, compare, per_class, top_accuracy
 from adabn_cli.measures.confidence import calibrate, confidence_histogram, mutual_information
 from adabn_cli.measures.confidence import summarise as summarise_confidence
+from adabn_cli.measures.counts import effective_classes
 from adabn_cli.measures.divergence import (
     Divergence,
     ModelDivergence,
@@ -26,8 +27,7 @@ from adabn_cli.measures.divergence import (
     summarise,
     symmetric_kl_nats,
 )
-from adabn_cli.measures.effective_classes import effective_classes
-from adabn_cli.measures.estimated_accuracy import (
+from adabn_cli.measures.estimates import (
     average_thresholded_confidence,
     difference_of_confidences,
 )

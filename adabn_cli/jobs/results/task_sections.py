@@ -9,7 +9,7 @@ import numpy as np
 
 from adabn_cli.jobs.results.truth import Truth
 from adabn_cli.measures.confidence import confidence_histogram
-from adabn_cli.measures.effective_classes import effective_classes
+from adabn_cli.measures.counts import effective_classes
 from adabn_cli.measures.heads import ERRORS, Head, Surveyed, compared, measured
 from adabn_cli.measures.scores import Scores
 from adabn_cli.record import ClassFigurePart, FigureName, FigurePart, ScoresPart, TaskPart

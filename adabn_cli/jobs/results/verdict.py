@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adabn_cli.jobs.method.judging import Judgement
-from adabn_cli.measures.verdict import FEWEST_IMAGES
+from adabn_cli.measures.estimates import FEWEST_IMAGES
 from adabn_cli.record import (
     ChangePart,
     EstimatePart,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from adabn_cli.measures.estimates import GainEstimate, estimate_gain
 from adabn_cli.measures.scores import Scores
-from adabn_cli.measures.verdict import GainEstimate, estimate_gain
 
 
 def logits(seed: int, n: int = 40, K: int = 5) -> torch.Tensor:

@@ -1,11 +1,12 @@
-"""Intervals of shares and of their differences, from counts alone. Knows no array.
+"""What follows from counts alone: intervals of shares and differences, and how diverse classes are.
 
-So `adabn report` recomputes them at another confidence without numpy.
+Knows no array, so gates and `adabn report` do without numpy.
 """
 
 from __future__ import annotations
 
-from math import hypot, sqrt
+from collections.abc import Sequence
+from math import exp, hypot, log, sqrt
 
 Interval = tuple[float, float]
 
@@ -53,6 +54,13 @@ def difference_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> I
         a - b - hypot(a - of_a[0], of_b[1] - b),
         a - b + hypot(of_a[1] - a, b - of_b[0]),
     )
+
+
+def effective_classes(histogram: Sequence[int]) -> float:
+    """exp(entropy): how many equally frequent classes are worth the same; 0 for none."""
+    total = sum(histogram)
+    shares = [n / total for n in histogram if n]
+    return exp(-sum(share * log(share) for share in shares)) if shares else 0.0
 
 
 def _two_sided_z(confidence: float) -> float:
