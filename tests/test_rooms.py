@@ -198,7 +198,7 @@ def test_labels_reach_measures_and_jobs_only() -> None:
             assert not [name for name in imports(file) if "data.truth.labels" in name], file
 
 
-@pytest.mark.parametrize("table", ["models.FORMATS", "adaptation.engines.ENGINES"])
+@pytest.mark.parametrize("table", ["adaptation.engines.ENGINES"])
 def test_extension_tables_name_modules_of_their_own_room(table: str) -> None:
     room, _, name = table.rpartition(".")
     entries = getattr(importlib.import_module(f"adabn_cli.{room}"), name)

@@ -17,12 +17,11 @@ from adabn_cli.model import Model
 from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.convert import (
     converted,
-    format_of,
     in_float32,
-    is_graph,
     require_convertible,
     state_of,
 )
+from adabn_cli.models.formats.known import format_by_ending
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
 
 #: Of the largest output. onnxruntime adds in another order than torch: 1e-6 on ResNet-18.
@@ -64,16 +63,16 @@ def convert(
     where the model cannot be converted or the file written is not the same network.
     """
     may_write(out, inputs=request.files, force=force)
-    kind = format_of(out)
+    to = format_by_ending(out)
     opened = open_model(request)
     require_apart(out, opened.files)
-    require_convertible(opened, kind, request.path)
+    require_convertible(opened, to, request.path)
     require_sound(opened.model, request.path)  # Outputs that are NaN cannot be compared.
     if float32:
         opened = in_float32(opened, request.path)
     known = opened.model.preprocessing
     size = size or (known.size if known else None)
-    if is_graph(kind) and size is None:
+    if to.is_graph and size is None:
         raise UsageError(
             "Nothing says which size of pictures the graph is to take.",
             where=str(request.path),
@@ -81,13 +80,13 @@ def convert(
         )
     images = None if size is None else _random_pictures(opened.model, size)
     expected = None if images is None else _outputs(opened.model, images)
-    content = converted(opened, kind, images)
+    content = converted(opened, to, images)
     with appearing(out) as temporary:
         temporary.write_bytes(content)
         try:
             difference = (
                 _compared(open_model(ModelRequest(temporary)), opened, images, expected)
-                if is_graph(kind)
+                if to.is_graph
                 else _compared_entries(temporary, request, opened, images, expected)
             )
         except ModelError as error:
@@ -96,8 +95,8 @@ def convert(
             raise ModelError(error.what, where=where, hint=error.hint) from error
     return Converted(
         path=out,
-        source_format=opened.checkpoint.format,
-        format=kind,
+        source_format=opened.checkpoint.kind,
+        format=to.called,
         architecture=opened.model.architecture,
         sites=len(opened.model.sites),
         difference=difference,

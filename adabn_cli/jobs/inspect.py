@@ -19,10 +19,10 @@ from adabn_cli.jobs.checks.probing import channels_taken, in_stretches
 from adabn_cli.jobs.preprocessing import borrowed_note
 from adabn_cli.model import Conduct, Model, Site
 from adabn_cli.models.architectures.key_views import is_of_further_split
-from adabn_cli.models.checkpoint import Checkpoint, open_checkpoint, unsafe_imports
-from adabn_cli.models.folders.folder import weights_in
+from adabn_cli.models.checkpoint import kind_of, open_checkpoint, unsafe_imports
+from adabn_cli.models.folders.known import weights_in
+from adabn_cli.models.format import Checkpoint
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
-from adabn_cli.models.sniff import sniff
 from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 
@@ -37,9 +37,11 @@ def inspect(request: ModelRequest) -> Inspection:
     InputError for a file of no known format; one that would run code is described, not loaded.
     """
     path = request.path
-    kind, imports = sniff(path), tuple(unsafe_imports(path))
-    size = weights_in(path).stat().st_size
-    base = Inspection(path=str(path), format=kind, bytes=size, unsafe_imports=imports)
+    kind, imports = kind_of(path), tuple(unsafe_imports(path))
+    file = weights_in(path) if path.is_dir() else path
+    base = Inspection(
+        path=str(path), format=kind, bytes=file.stat().st_size, unsafe_imports=imports
+    )
     try:
         checkpoint = open_checkpoint(
             path,

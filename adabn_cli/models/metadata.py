@@ -11,7 +11,7 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -53,6 +53,10 @@ class Metadata:
     classes: tuple[str, ...] | None = None
     classes_source: str = ""
     notes: tuple[str, ...] = ()
+
+    def noting(self, *notes: str) -> Metadata:
+        """The same, with these notes after its own."""
+        return replace(self, notes=(*self.notes, *notes))
 
 
 def read_metadata(saved: Mapping[Any, Any]) -> Metadata:

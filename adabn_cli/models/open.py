@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.model import Model
 from adabn_cli.models.architectures.build import (
     Architecture,
     build_architecture,
@@ -24,13 +22,10 @@ from adabn_cli.models.architectures.key_views import KeyView, key_views
 from adabn_cli.models.architectures.libraries import LIBRARIES, shapes_of
 from adabn_cli.models.architectures.parametrized_layers import parametrize_like, plain_entries
 from adabn_cli.models.architectures.recognize import recognise_architecture
-from adabn_cli.models.checkpoint import Checkpoint, open_checkpoint
+from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.folders.folder import ModelFolder
-from adabn_cli.models.graphs.model import GraphModel
+from adabn_cli.models.format import Checkpoint, FileModel, GraphFormat, GraphOptions
 from adabn_cli.models.live.module import EagerModel
-from adabn_cli.models.onnx.folded_layers import Reference, read_reference
-from adabn_cli.models.onnx.model import OnnxModel
-from adabn_cli.models.onnx.sessions import best_device
 from adabn_cli.models.trust.named_code import NamedCode
 from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.text import first_few
@@ -75,18 +70,6 @@ _APPROXIMATE = (
 _TRUSTED = "The reference was loaded as a trusted pickle."
 
 
-class FileModel(Model, Protocol):
-    """A model that was read from a file, and how it computes."""
-
-    @property
-    def dtype(self) -> str:
-        """In which precision, e.g. "float32"."""
-
-    @property
-    def device(self) -> str:
-        """Where, e.g. "cpu" or "cuda:0"."""
-
-
 @dataclass(frozen=True)
 class OpenedModel:
     """The model, the file it came from, and sentences the user should read."""
@@ -117,10 +100,11 @@ def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> O
         weights=request.weights if request.reference is None else None,
         code=request.code,
     )
-    if checkpoint.format != "onnx":
-        _require_for_graphs_only(request)
-    if checkpoint.format in ("onnx", "torchscript", "exported-program"):
-        return _with_graph(checkpoint, request, device)
+    known = checkpoint.format
+    if not isinstance(known, GraphFormat) or not known.takes_input_and_reference:
+        _require_no_input_or_reference(request)
+    if isinstance(known, GraphFormat):
+        return _with_graph(checkpoint, known, request, device)
     metadata = checkpoint.metadata
     checkpoint, architecture, notes = _architecture(checkpoint, request)
     model = EagerModel(
@@ -142,7 +126,9 @@ def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> O
     return OpenedModel(model, checkpoint, classes_source, notes)
 
 
-def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.device) -> OpenedModel:
+def _with_graph(
+    checkpoint: Checkpoint, known: GraphFormat, request: ModelRequest, device: torch.device
+) -> OpenedModel:
     """A file that holds a graph, which is its own network."""
     of_reference = request.reference is not None and request.trust_pickle and request.code
     if request.arch_args or (request.arch is not None and not of_reference):
@@ -157,34 +143,29 @@ def _with_graph(checkpoint: Checkpoint, request: ModelRequest, device: torch.dev
             where=str(request.path),
             hint="Leave out --bf16, or give the checkpoint that the graph was made from.",
         )
-    metadata, notes = checkpoint.metadata, checkpoint.metadata.notes
-    files: tuple[Path, ...] = ()
-    if checkpoint.format == "onnx":
-        device = best_device(device) if request.device == "auto" else device
-        reference = _reference(request)
-        files = reference.files if reference is not None else ()
-        graph = OnnxModel(
-            checkpoint.root,
-            metadata,
+    reference = _reference(request)
+    model, notes = known.model(
+        checkpoint,
+        GraphOptions(
+            device=known.best_device(device) if request.device == "auto" else device,
             output=request.output,
-            device=device,
             input_name=request.input_name,
             reference=reference,
-        )
-        model: FileModel = graph
-        trusted = (_TRUSTED,) if reference is not None and reference.trusted_pickle else ()
-        notes = (*notes, *graph.notes, *trusted)
-    else:
-        network = checkpoint.root.network(device)
-        model = GraphModel(network, metadata, checkpoint.write, request.output)
-        notes = (*notes, *network.notes)
-    return OpenedModel(model, checkpoint, metadata.classes_source or None, notes, files)
+        ),
+    )
+    metadata = checkpoint.metadata
+    notes = (*metadata.notes, *notes)
+    if reference is None:
+        return OpenedModel(model, checkpoint, metadata.classes_source or None, notes)
+    notes = (*notes, *[_TRUSTED] * reference.trusted_pickle)
+    classes = metadata.classes_source or None
+    return OpenedModel(model, checkpoint, classes, notes, reference.files)
 
 
-def _reference(request: ModelRequest) -> Reference | None:
+def _reference(request: ModelRequest) -> Checkpoint | None:
     if request.reference is None:
         return None
-    return read_reference(
+    return open_checkpoint(
         request.reference,
         trust_pickle=request.trust_pickle,
         weights=request.weights,
@@ -192,7 +173,7 @@ def _reference(request: ModelRequest) -> Reference | None:
     )
 
 
-def _require_for_graphs_only(request: ModelRequest) -> None:
+def _require_no_input_or_reference(request: ModelRequest) -> None:
     """Raises UsageError for options that no other file than an ONNX graph takes."""
     for option, given in (("--input", request.input_name), ("--reference", request.reference)):
         if given is not None:

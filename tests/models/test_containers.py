@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.models.checkpoint import Checkpoint, open_checkpoint
+from adabn_cli.models.checkpoint import open_checkpoint
+from adabn_cli.models.format import Checkpoint
 
 REAL = (
     "2.7_80x80_MiniFASNetV2.pth",
@@ -77,7 +78,7 @@ def test_every_container_and_dtype_is_patched_in_place(
     changed = {"1.running_mean": torch.tensor([1.5, -2.0, 0.25, 8.0])}
     before.write(tmp_path / "out", changed)
     after = open_checkpoint(tmp_path / "out")
-    assert (before.format, after.format) == (kind, kind)
+    assert (before.kind, after.kind) == (kind, kind)
     assert after.entries["1.running_mean"].dtype == dtype
     assert_only_changed(before, after, changed)
     differing = sum(

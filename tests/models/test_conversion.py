@@ -17,7 +17,7 @@ from adabn_cli.cli.boundary import run
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.jobs.convert import Converted, convert
 from adabn_cli.model import statistics_of
-from adabn_cli.models import convert as conversion
+from adabn_cli.models.formats.exported_program import ExportedProgram
 from adabn_cli.models.open import ModelRequest, open_model
 
 SIZE = (32, 32)
@@ -155,14 +155,14 @@ def test_what_a_graph_would_lose_is_not_converted_to_one(
 def test_a_file_with_other_outputs_is_not_written(
     resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = conversion._program
+    plain = ExportedProgram.exported
 
-    def off(module: nn.Module, images: torch.Tensor, said: str) -> bytes:
+    def off(known: ExportedProgram, module: nn.Module, images: torch.Tensor, said: str) -> bytes:
         with torch.no_grad():
             module.fc.bias.add_(1)  # type: ignore[union-attr, operator]
-        return plain(module, images, said)
+        return plain(known, module, images, said)
 
-    monkeypatch.setattr(conversion, "_program", off)
+    monkeypatch.setattr(ExportedProgram, "exported", off)
     with pytest.raises(ModelError, match="other outputs") as caught:
         converted(resnet, tmp_path / "a.pt2")
     assert caught.value.where == str(tmp_path / "a.pt2")

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from adabn_cli.cli.boundary import run
 from adabn_cli.errors import ModelError, UsageError
+from adabn_cli.models.checkpoint import kind_of
 from adabn_cli.models.folders.processor import read_image_processor
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
-from adabn_cli.models.sniff import sniff
 from adabn_cli.record import Record
 
 #: Small configurations of image models that hold BatchNorm.
@@ -153,7 +153,7 @@ def test_a_folder_computes_what_its_library_computes_and_comes_back(
     source, copy = tmp_path / "model.a1", tmp_path / "adapted"
     module = MAKERS[made](source)
     found = opened(source)
-    assert found.checkpoint.format == (made if made in ("timm-folder", "smp-folder")
+    assert found.checkpoint.kind == (made if made in ("timm-folder", "smp-folder")
                                        else "transformers-folder")  # fmt: skip
     expected = logits_of(module, images())
     assert torch.equal(found.model.forward(images()), expected)  # type: ignore[arg-type]
@@ -313,7 +313,7 @@ def test_every_command_takes_a_folder(
         record = Record.model_validate_json((out / "run.json").read_text())
         assert record.residual is not None
         assert max(record.residual.max_mean, record.residual.max_log_variance) < 1e-5
-        assert sniff(out / "model") == record.model.format
+        assert kind_of(out / "model") == record.model.format
         capsys.readouterr()
         assert run(["inspect", model, "--json"]) == 0
         shown = json.loads(capsys.readouterr().out)
@@ -426,7 +426,7 @@ def test_code_in_a_folder_is_never_imported(tmp_path: Path) -> None:
 def test_a_folder_without_configuration_or_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "best.pth").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"without a config\.json") as error:
-        sniff(tmp_path)
+        kind_of(tmp_path)
     assert "best.pth" in error.value.hint
     assert run(["inspect", str(tmp_path)]) == 3
     described(tmp_path, {"architecture": "resnet10t"})

@@ -23,7 +23,7 @@ from adabn_cli.data.store import MEMORY_BYTES, Keeping
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.scored_data import PicturesRequest, ScoredPictures
 from adabn_cli.machine import default_limit, resident_bytes
-from adabn_cli.models.open import FileModel
+from adabn_cli.models.format import FileModel
 
 # Enough to see what an image costs; a sixtieth of the forwards over 250 pictures.
 _PROBED_IMAGES = 4

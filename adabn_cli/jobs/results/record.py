@@ -79,7 +79,7 @@ def model_part(opened: OpenedModel, preprocessing: Preprocessing, belief: Belief
     return live_model_part(opened.model, belief).model_copy(
         update={
             "path": valid_text(checkpoint.path),
-            "format": checkpoint.format,
+            "format": checkpoint.kind,
             "sha256": checkpoint.sha256,
             "trusted_pickle": checkpoint.trusted_pickle,
             "classes_source": opened.classes_source,

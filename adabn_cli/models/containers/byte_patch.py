@@ -1,7 +1,7 @@
 """Writes a file that differs from another only in the values of some tensors.
 
-Knows bytes, strides and dtypes; knows no container but through `mend`, which renews a container's
-checksums. The file appears whole or not at all.
+Knows bytes, strides and dtypes; knows no container but through `renew_checksums`. The file appears
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TensorPlace:
 
 
 #: Renews the checksums that cover the given spans; returns the spans that it wrote.
-Mend = Callable[[BinaryIO, BinaryIO, Sequence[ByteSpan]], list[ByteSpan]]
+RenewChecksums = Callable[[BinaryIO, BinaryIO, Sequence[ByteSpan]], list[ByteSpan]]
 
 
 def patch(
@@ -70,7 +70,7 @@ def patch(
     edits: Mapping[str, tuple[TensorPlace, Tensor]],
     *,
     sha256: str,
-    mend: Mend | None = None,
+    renew_checksums: RenewChecksums | None = None,
 ) -> None:
     """Writes `target`: the bytes of `source` with the edited tensors' values replaced.
 
@@ -83,8 +83,8 @@ def patch(
             for place, value in edits.values():
                 _put(file, place, value)
             written = [place.span for place, _ in edits.values()]
-            if mend is not None:
-                written += mend(original, file, written)
+            if renew_checksums is not None:
+                written += renew_checksums(original, file, written)
             _verify(original, file, edits, written)
 
 

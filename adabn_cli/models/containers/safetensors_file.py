@@ -19,9 +19,6 @@ from torch import Tensor
 from adabn_cli.errors import ModelError
 from adabn_cli.models.containers.byte_patch import ByteSpan, TensorPlace
 
-#: There are no checksums in this container.
-mend = None
-
 
 @dataclass(frozen=True)
 class SafetensorsFile:
@@ -32,7 +29,7 @@ class SafetensorsFile:
     metadata: Mapping[str, str]
 
 
-def read(path: Path) -> SafetensorsFile:
+def read_safetensors(path: Path) -> SafetensorsFile:
     """The content of a safetensors file; raises ModelError where it is damaged or cut off."""
     try:
         entries = safetensors.torch.load_file(path, device="cpu")

@@ -16,9 +16,6 @@ from adabn_cli.models.trust.audit import PickleAudit, audit_pickle
 
 _DATA, _KEYS, _PICKLES = 3, 4, 5
 
-#: There are no checksums in this container.
-mend = None
-
 
 def lay_out(path: Path) -> PickledFile:
     """What the file's pickles would do and where each storage's bytes are.

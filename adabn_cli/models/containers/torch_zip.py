@@ -103,7 +103,9 @@ def member_texts(path: Path, folder: str) -> dict[str, str]:
     return texts
 
 
-def mend(original: BinaryIO, file: BinaryIO, written: Sequence[ByteSpan]) -> list[ByteSpan]:
+def renew_checksums(
+    original: BinaryIO, file: BinaryIO, written: Sequence[ByteSpan]
+) -> list[ByteSpan]:
     """Renews the CRC-32 of every member that was written to; returns the spans of the checksums.
 
     A CRC that was wrong before stays as it is: torch can be told to write none.

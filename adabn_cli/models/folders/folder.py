@@ -10,86 +10,82 @@ import json
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError
-from adabn_cli.models import FOLDERS
 from adabn_cli.models.architectures.build import Architecture
 from adabn_cli.models.architectures.key_views import KeyView
 from adabn_cli.models.metadata import Metadata
 
 CONFIG = "config.json"
-#: The files that the libraries load, in their order.
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _OTHER_WEIGHTS = (".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors")
-#: Runs of adabn in a model's folder are no part of it; nor is what hidden folders keep (.git).
-_NOT_THE_MODEL = "adabn-runs"
 
 
-class FolderKind(Protocol):
-    """A module that knows what one library writes into `config.json`."""
+class FolderKind(ABC):
+    """What one library writes into `config.json`, and how it builds a network from that."""
 
+    #: What a record calls it.
+    name: ClassVar[str]
     #: Whose folder it is, for people.
-    LIBRARY: str
+    library: ClassVar[str]
 
+    @abstractmethod
     def describes(self, config: Mapping[str, Any]) -> bool:
         """Whether a configuration is this library's."""
 
+    @abstractmethod
     def metadata(self, folder: ModelFolder) -> Metadata:
         """What the folder says of preprocessing and classes."""
 
+    @abstractmethod
     def build(self, folder: ModelFolder, entries: Mapping[str, Tensor]) -> Architecture:
-        """The network without its weights. Raises ModelError where it cannot be built."""
+        """The network without its weights. Raises ModelError if it cannot be built."""
 
     def renamed(self, module: nn.Module, keys: Collection[str]) -> dict[str, str]:
-        """The network's names for keys of the file, where the library saves under others."""
+        """The network's names for keys of the file, if the library saves under others."""
+        return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A folder's kind, a key of FOLDERS, its configuration, its file of weights and the others.
+    """A folder's kind, its configuration, its file of weights and the others.
 
     `others` are paths below the folder, as they were when it was read.
     """
 
     path: Path
-    kind: str
+    kind: FolderKind
     config: Mapping[str, Any] = field(repr=False)
     weights: Path
     others: tuple[Path, ...] = field(repr=False)
 
-    @property
-    def _library(self) -> FolderKind:
-        module: Any = import_module(FOLDERS[self.kind])
-        kind: FolderKind = module
-        return kind
-
     def metadata(self) -> Metadata:
         """What the folder says of preprocessing and classes, and which weights it would not fit."""
-        return self._library.metadata(self)
+        return self.kind.metadata(self)
 
     def build(self, entries: Mapping[str, Tensor]) -> Architecture:
         """The network without its weights, built offline. Raises ModelError where it cannot be."""
         with _offline():
-            return self._library.build(self, entries)
+            return self.kind.build(self, entries)
 
     def view(self, module: nn.Module, keys: Collection[str]) -> KeyView:
         """The keys of the file under the names that the library gives them in its network."""
-        return KeyView(self._library.renamed(module, keys))
+        return KeyView(self.kind.renamed(module, keys))
 
     def read_json(self, name: str) -> Mapping[str, Any]:
         """The mapping in a JSON file of the folder; empty where there is no such file.
 
         Raises ModelError where the file is damaged.
         """
-        return _json_in(self.path / name) if (self.path / name).is_file() else {}
+        return json_in(self.path / name) if (self.path / name).is_file() else {}
 
     def refuse(self, what: str, hint: str) -> NoReturn:
         """Raises ModelError for what the configuration asks for."""
@@ -101,7 +97,7 @@ class ModelFolder:
             return import_module(package)
         except ImportError as error:
             raise ModelError(
-                f"The folder holds a model of {self._library.LIBRARY}, and the library that builds "
+                f"The folder holds a model of {self.kind.library}, and the library that builds "
                 "it is missing.",
                 where=str(self.path),
                 hint=f'Install it: pip install "adabn[{extra}]".',
@@ -130,86 +126,28 @@ class ModelFolder:
             return ()
         return (f"only {self.weights.name} is adapted; {', '.join(stale[:3])} stays as it is",)
 
+    @contextmanager
+    def copied(self, target: Path) -> Iterator[Path]:
+        """A new folder at `target` with all but the weights in it, to put these into.
 
-def is_model_folder(path: Path) -> bool:
-    """Whether a folder has a configuration at all."""
-    return (path / CONFIG).is_file()
-
-
-def kind_of_folder(path: Path) -> str:
-    """The kind, a key of FOLDERS. Raises ModelError where the configuration is of none."""
-    config = _json_in(path / CONFIG)
-    for kind, name in FOLDERS.items():
-        module: Any = import_module(name)
-        if module.describes(config):
-            return kind
-    raise ModelError(
-        "The folder's config.json is not one of timm, transformers or segmentation-models-pytorch.",
-        where=str(path / CONFIG),
-        hint="Give the file of weights inside the folder, and --arch where its keys do not tell.",
-    )
-
-
-def read_folder(path: Path) -> ModelFolder:
-    """The model in a folder. Raises ModelError where its configuration or weights are missing."""
-    kind = kind_of_folder(path)
-    weights = weights_in(path)
-    others = tuple(
-        found.relative_to(path)
-        for found in sorted(path.rglob("*"))
-        if found.is_file()
-        and found != weights
-        and not (parts := found.relative_to(path).parts)[0].startswith(_NOT_THE_MODEL)
-        and not any(part.startswith(".") for part in parts[:-1])
-    )
-    return ModelFolder(path, kind, _json_in(path / CONFIG), weights, others)
-
-
-def weights_in(path: Path) -> Path:
-    """The file of weights that a model's library would load, or the path itself if it is a file.
-
-    Raises ModelError where there is none, and where they are split over several.
-    """
-    if not path.is_dir():
-        return path
-    for name in _WEIGHTS:
-        if (path / name).is_file():
-            return path / name
-        if (path / f"{name}.index.json").is_file():
-            raise ModelError(
-                "The folder's weights are split over several files.",
-                where=str(path / f"{name}.index.json"),
-                hint='Save them in one: model.save_pretrained(DIR, max_shard_size="100GB").',
-            )
-    raise ModelError(
-        f"The folder has a {CONFIG} but no weights.",
-        where=str(path),
-        hint=f"Put {' or '.join(_WEIGHTS)} there, or give the checkpoint itself.",
-    )
-
-
-@contextmanager
-def copied(folder: ModelFolder, target: Path) -> Iterator[Path]:
-    """A new folder at `target` with all but the weights in it, to put these into.
-
-    It appears when the block ends well. Raises ModelError where it cannot be written.
-    """
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - links stay what they are.
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise _cannot_be_written(target, error) from error
-    try:
-        for path in folder.others:
-            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder.path / path, temporary / path)
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(target)
-    except OSError as error:
-        raise _cannot_be_written(target, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        It appears when the block ends well. Raises ModelError where it cannot be written.
+        """
+        target = Path(os.path.abspath(target))  # noqa: PTH100 - links stay what they are.
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        except OSError as error:
+            raise _cannot_be_written(target, error) from error
+        try:
+            for path in self.others:
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.path / path, temporary / path)
+            yield temporary
+            temporary.chmod(0o755)
+            temporary.replace(target)
+        except OSError as error:
+            raise _cannot_be_written(target, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _cannot_be_written(target: Path, error: OSError) -> ModelError:
@@ -220,7 +158,8 @@ def _cannot_be_written(target: Path, error: OSError) -> ModelError:
     )
 
 
-def _json_in(path: Path) -> Mapping[str, Any]:
+def json_in(path: Path) -> Mapping[str, Any]:
+    """The mapping in a JSON file. Raises ModelError if it is damaged or holds something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

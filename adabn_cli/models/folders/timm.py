@@ -5,18 +5,16 @@ Also transformers' wrapper of timm models, whose folders say the same. Knows no 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from adabn_cli.models.architectures.build import Architecture, build_named
 from adabn_cli.models.architectures.libraries import shapes_of
-from adabn_cli.models.folders.folder import CONFIG, ModelFolder
+from adabn_cli.models.folders.folder import CONFIG, FolderKind, ModelFolder
 from adabn_cli.models.metadata import Metadata, read_metadata
-
-LIBRARY = "timm"
 
 #: What create_model takes that loads or fetches something, or gives another kind of network.
 _NOT_FOR_BUILDING = (
@@ -34,54 +32,53 @@ _NOT_FOR_BUILDING = (
 _WRAPPER_PREFIX = "timm_model."
 
 
-def describes(config: Mapping[str, Any]) -> bool:
-    """Whether it names an architecture as timm does."""
-    return isinstance(config.get("architecture"), str)
+class TimmFolder(FolderKind):
+    """What timm's `save_for_hf` writes."""
 
+    name = "timm-folder"
+    library = "timm"
 
-def metadata(folder: ModelFolder) -> Metadata:
-    """Preprocessing from the pretrained_cfg, which was flat once, and the label names."""
-    config = folder.config
-    given = config.get("pretrained_cfg")
-    given = given if isinstance(given, Mapping) else config
-    names = config.get("label_names") or config.get("labels") or given.get("label_names")
-    if isinstance(names, list) and all(str(name).startswith("LABEL_") for name in names):
-        names = None  # What transformers fills in where nobody said any.
-    plain = {key: value for key, value in given.items() if "label" not in key}
-    said = read_metadata({"pretrained_cfg": plain, "label_names": names})
-    preprocessing, notes = said.preprocessing, list(said.notes)
-    if preprocessing is not None:
-        preprocessing = replace(preprocessing, source=f"{CONFIG}: pretrained_cfg")
-        mode = given.get("crop_mode") or "center"
-        if mode != "center":
-            notes.append(f"crop_mode {mode} of the pretrained_cfg is not known here: "
-                         "the centre of the picture is cut")  # fmt: skip
-    return Metadata(
-        preprocessing=preprocessing,
-        classes=said.classes,
-        classes_source=f"{CONFIG}: label_names" if said.classes else "",
-        notes=tuple(notes),
-    )
+    def describes(self, config: Mapping[str, Any]) -> bool:
+        """Whether it names an architecture as timm does."""
+        return isinstance(config.get("architecture"), str)
 
-
-def build(folder: ModelFolder, entries: Mapping[str, Tensor]) -> Architecture:
-    """The architecture of timm's registry that the configuration names, sized as it says."""
-    timm = folder.require("timm", "timm")
-    name, arguments = folder.config["architecture"].partition(".")[0], _arguments(folder)
-    if name not in timm.list_models():
-        folder.refuse(
-            f"timm {timm.__version__} has no architecture {name!r}.",
-            "Update it: pip install --upgrade timm.",
+    def metadata(self, folder: ModelFolder) -> Metadata:
+        """Preprocessing from the pretrained_cfg, which was flat once, and the label names."""
+        config = folder.config
+        given = config.get("pretrained_cfg")
+        given = given if isinstance(given, Mapping) else config
+        names = config.get("label_names") or config.get("labels") or given.get("label_names")
+        if isinstance(names, list) and all(str(name).startswith("LABEL_") for name in names):
+            names = None  # What transformers fills in where nobody said any.
+        plain = {key: value for key, value in given.items() if "label" not in key}
+        said = read_metadata({"pretrained_cfg": plain, "label_names": names})
+        preprocessing, notes = said.preprocessing, list(said.notes)
+        if preprocessing is not None:
+            preprocessing = replace(preprocessing, source=f"{CONFIG}: pretrained_cfg")
+            mode = given.get("crop_mode") or "center"
+            if mode != "center":
+                notes.append(f"crop_mode {mode} of the pretrained_cfg is not known here: "
+                             "the centre of the picture is cut")  # fmt: skip
+        return Metadata(
+            preprocessing=preprocessing,
+            classes=said.classes,
+            classes_source=f"{CONFIG}: label_names" if said.classes else "",
+            notes=tuple(notes),
         )
-    shapes = {key.removeprefix(_WRAPPER_PREFIX): x for key, x in shapes_of(entries).items()}
-    with folder.building():
-        built = build_named("timm", name, arguments, shapes)
-    return replace(built, source=CONFIG)
 
-
-def renamed(module: nn.Module, keys: Collection[str]) -> dict[str, str]:
-    """None: timm saves under its networks' own names."""
-    return {}
+    def build(self, folder: ModelFolder, entries: Mapping[str, Tensor]) -> Architecture:
+        """The architecture of timm's registry that the configuration names, sized as it says."""
+        timm = folder.require("timm", "timm")
+        name, arguments = folder.config["architecture"].partition(".")[0], _arguments(folder)
+        if name not in timm.list_models():
+            folder.refuse(
+                f"timm {timm.__version__} has no architecture {name!r}.",
+                "Update it: pip install --upgrade timm.",
+            )
+        shapes = {key.removeprefix(_WRAPPER_PREFIX): x for key, x in shapes_of(entries).items()}
+        with folder.building():
+            built = build_named("timm", name, arguments, shapes)
+        return replace(built, source=CONFIG)
 
 
 def _arguments(folder: ModelFolder) -> dict[str, object]:

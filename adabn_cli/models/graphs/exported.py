@@ -22,9 +22,6 @@ from adabn_cli.models.graphs.exported_graph import DTYPES, read_graph
 from adabn_cli.models.graphs.exported_network import ExportedNetwork, read_signature
 from adabn_cli.models.graphs.model import Network, said_beside
 
-#: Renews the checksums of the zip archive.
-mend = torch_zip.mend
-
 # What torch calls modules of whose nodes it has lost track.
 _NO_MODULE = "_empty_nn_module_stack"
 _SAVE_AGAIN = (
@@ -64,6 +61,13 @@ class ExportedFile:
         network = ExportedNetwork(self._name(), graph, signature, entries, constants)
         return network.network(str(self.path))
 
+    @property
+    def unsaved_buffers(self) -> set[str]:
+        """Buffers that the module's own state dict does not have."""
+        specs = self.program["graph_module"]["signature"]["input_specs"]
+        buffers = [spec["buffer"] for spec in specs if "buffer" in spec]
+        return {x["buffer_name"] for x in buffers if not x.get("persistent", True)}
+
     def _name(self) -> str:
         """The class of the module that was exported, where the nodes say of which they are."""
         for node in self.program["graph_module"]["graph"]["nodes"]:
@@ -73,7 +77,7 @@ class ExportedFile:
         return "exported program"
 
 
-def read(path: Path) -> ExportedFile:
+def read_exported(path: Path) -> ExportedFile:
     """The program in a .pt2 file, its tensors on the CPU. Executes and unpickles nothing.
 
     Raises ModelError where it is damaged, compiled, or of an older kind.

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from adabn_cli.adaptation.rules import STORED
-from adabn_cli.errors import ModelError
 from adabn_cli.model import Conduct, FixedLayer, InputSize, Outputs, Signal, Site, Suspended
 from adabn_cli.models.live.module import pick_outputs
 from adabn_cli.models.metadata import Metadata
+from adabn_cli.models.state import replace_values
 from adabn_cli.preprocessing import Preprocessing
 
 #: A forward that waits at every site and returns whatever the network returns.
@@ -135,18 +135,8 @@ class GraphModel:
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries in place."""
-        for key, value in entries.items():
-            held = self.network.entries.get(key)
-            if held is None:
-                raise ModelError(f"The model has no entry {key!r}.", where=self.architecture)
-            if value.numel() != held.numel():
-                raise ModelError(
-                    f"{key}: {value.numel()} values for {held.numel()} places.",
-                    where=self.architecture,
-                )
-            self._changed.add(key)
-            with torch.no_grad():
-                held.copy_(value.reshape(held.shape))
+        replace_values(self.network.entries, entries, self.architecture)
+        self._changed |= entries.keys()
 
     def folded(self) -> Mapping[str, Tensor]:
         """Nothing: only layers with stored statistics are sites here."""

@@ -31,9 +31,6 @@ from adabn_cli.models.graphs.aten_operations import fold_notes
 from adabn_cli.models.graphs.model import Network, said_beside, stored_sites
 from adabn_cli.models.graphs.torchscript_graph import Planner, eps_of, operations_of
 
-#: Renews the checksums of the zip archive.
-mend = torch_zip.mend
-
 #: Operators of these namespaces compute; some of others unpickle files or talk to processes.
 _COMPUTING = ("aten", "prim", "prims", "torchvision", "quantized", "_quantized", "prepacked")
 #: aten::save, aten::from_file, prim::rpc_async and their like, and operators of other namespaces.
@@ -109,6 +106,12 @@ class TorchScriptFile:
             notes=fold_notes(operations_of(root), len(sites)),
         )
 
+    def save(self, path: Path) -> None:
+        """Saves the network anew, where its bytes cannot be replaced in place."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(self.module, path, _extra_files=dict(self.extra_files))
+
     def _without_sites(self) -> ModelError:
         quantized = any("quantized" in name for name in torch_zip.member_texts(self.path, "code/"))
         return _no_sites(
@@ -116,7 +119,7 @@ class TorchScriptFile:
         )
 
 
-def read(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
+def read_torchscript(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
     """The network in a TorchScript file, on the CPU and in eval mode.
 
     Raises ModelError where it is damaged or does not load, UnsafeError where its code could reach
@@ -150,13 +153,6 @@ def read(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
     places = {key: _place(attributes, layout.spans, key, x) for key, x in entries.items()}
     extra_files = torch_zip.member_texts(path, "extra/")
     return TorchScriptFile(path, module, entries, places, extra_files, trains)
-
-
-def save(file: TorchScriptFile, path: Path) -> None:
-    """Saves a network anew, where its bytes cannot be replaced in place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(file.module, path, _extra_files=dict(file.extra_files))
 
 
 def unsafe_operators(path: Path) -> list[str]:

@@ -28,6 +28,7 @@ from adabn_cli.models.live.sites import (
     unwrap,
 )
 from adabn_cli.models.live.suspension import current_call, suspend
+from adabn_cli.models.state import replace_values
 from adabn_cli.preprocessing import Preprocessing
 
 #: Keys under which models that return a dict or dataclass keep their logits.
@@ -120,18 +121,8 @@ class EagerModel:
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries in place."""
-        for key, value in entries.items():
-            held = self._state.get(key)
-            if held is None:
-                raise ModelError(f"The model has no entry {key!r}.", where=self.architecture)
-            if value.numel() != held.numel():
-                raise ModelError(
-                    f"{key}: {value.numel()} values for {held.numel()} places.",
-                    where=self.architecture,
-                )
-            self._changed.add(key)
-            with torch.no_grad():
-                held.copy_(value.reshape(held.shape))
+        replace_values(self._state, entries, self.architecture)
+        self._changed |= entries.keys()
 
     def folded(self) -> Mapping[str, Tensor]:
         """Weights and biases with the scale and shift of their outputs in them, where any is."""

@@ -26,9 +26,6 @@ from adabn_cli.models.onnx.integrity import what_is_broken
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
-#: There are no checksums in this container.
-mend = None
-
 _COPY_AGAIN = "Copy or download it again and compare the sizes."
 
 
@@ -98,7 +95,7 @@ class OnnxFile:
         patch(self.path, path, edits.get("", {}), sha256=self.sha256)
 
     def _write_anew(self, path: Path, changed: Mapping[str, tuple[Entry, Tensor]]) -> None:
-        fresh = read(self.path, sha256_of(self.path))
+        fresh = read_onnx(self.path, sha256_of(self.path))
         if (fresh.sha256, fresh.data_files) != (self.sha256, self.data_files):
             raise ModelError(
                 "The model has changed since it was opened.",
@@ -160,7 +157,7 @@ def require_onnx(path: Path) -> ModuleType:
     return onnx
 
 
-def read(path: Path, sha256: str) -> OnnxFile:
+def read_onnx(path: Path, sha256: str) -> OnnxFile:
     """The content of an ONNX file of that hash, and of its data files.
 
     Raises ModelError where it is damaged.

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from adabn_cli.adaptation.rules import Unfolded
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.models.checkpoint import open_checkpoint
+from adabn_cli.models.format import Checkpoint
 from adabn_cli.models.graphs.model import stored_sites
-from adabn_cli.models.onnx.file import as_torch
+from adabn_cli.models.onnx.file import OnnxFile, as_torch
 from adabn_cli.models.onnx.graph import FLOATS, Graph
 from adabn_cli.models.onnx.sites import lay_out
-from adabn_cli.models.trust.named_code import NamedCode
 
 # float16 rounds by 5e-4, float32 by 6e-8; the nearest of other weights are off by about 1.
 _ROUNDING = 1e-2
@@ -41,16 +40,11 @@ class StoredNormalizer:
 
 @dataclass(frozen=True)
 class Reference:
-    """The unfolded checkpoint: all of its floating tensors, and its normalizers by name.
-
-    `files` are all that were read for it.
-    """
+    """The unfolded checkpoint: all of its floating tensors, and its normalizers by name."""
 
     path: Path
-    files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
     normalizers: Mapping[str, StoredNormalizer]
-    trusted_pickle: bool
 
 
 @dataclass(frozen=True)
@@ -65,27 +59,24 @@ class FoldedLayer:
     by_output: Callable[[Tensor], Tensor] | None
 
 
-def read_reference(
-    path: Path, *, trust_pickle: bool, weights: str | None, code: NamedCode | None = None
-) -> Reference:
+def reference_of(checkpoint: Checkpoint) -> Reference:
     """The unfolded model in a file of any format. No architecture is needed, only its tensors.
 
-    `code` has the classes of a trusted pickle; UsageError for a file that holds no whole network.
-    Raises ModelError where it stores no BatchNorm statistics, and the errors of opening it.
+    Raises UsageError if code was named for a file that holds no whole network, ModelError if it
+    stores no BatchNorm statistics.
     """
-    checkpoint = open_checkpoint(path, trust_pickle=trust_pickle, weights=weights, code=code)
-    if code is not None and checkpoint.module is None:
+    path, module = checkpoint.path, checkpoint.module
+    if checkpoint.asked.code is not None and module is None:
         raise UsageError(
             "Of this reference only the tensors are read.",
             where=str(path),
             hint="Leave out --arch.",
         )
-    if checkpoint.format == "onnx":
+    if isinstance(checkpoint.root, OnnxFile):
         graph = Graph(checkpoint.root.proto.graph)
         tensors = {x: as_torch(t) for x, t in graph.tensors.items() if t.data_type in FLOATS}
         normalizers = dict(_of_graph(graph))
     else:
-        module = checkpoint.module
         tensors = dict(checkpoint.entries if module is None else module.state_dict())
         normalizers = dict(_of_entries(tensors))
     if not normalizers:
@@ -94,9 +85,7 @@ def read_reference(
             where=str(path),
             hint="Give the checkpoint that was exported, from before BatchNorm was folded in.",
         )
-    return Reference(
-        path, checkpoint.files, tensors, normalizers, trusted_pickle=checkpoint.trusted_pickle
-    )
+    return Reference(path=path, tensors=tensors, normalizers=normalizers)
 
 
 def _of_graph(graph: Graph) -> Iterator[tuple[str, StoredNormalizer]]:

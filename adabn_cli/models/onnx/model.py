@@ -38,6 +38,7 @@ from adabn_cli.models.onnx.reference import with_reference
 from adabn_cli.models.onnx.sessions import Sessions, require_onnxruntime
 from adabn_cli.models.onnx.sites import GraphSite, lay_out
 from adabn_cli.models.onnx.stages import Stop, plan
+from adabn_cli.models.state import replace_values
 from adabn_cli.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -147,20 +148,10 @@ class OnnxModel:
 
     def load_state(self, entries: Mapping[str, Tensor]) -> None:
         """Replaces the named entries in place."""
-        for key, value in entries.items():
-            held = self._state.get(key)
-            if held is None:
-                raise ModelError(f"The model has no entry {key!r}.", where=self.architecture)
-            if value.numel() != held.numel():
-                raise ModelError(
-                    f"{key}: {value.numel()} values for {held.numel()} places.",
-                    where=self.architecture,
-                )
-            held.copy_(value.detach().reshape(held.shape))
-            if key in self._entries:
-                self._changed.add(key)
-            if key not in self._fed_dtypes:
-                self._sessions.forget()
+        replace_values(self._state, entries, self.architecture)
+        self._changed |= entries.keys() & self._entries.keys()
+        if not entries.keys() <= self._fed_dtypes.keys():
+            self._sessions.forget()
 
     def folded(self) -> Mapping[str, Tensor]:
         """Weights and biases with the scale and shift of their outputs in them, where any is."""
