@@ -23,7 +23,8 @@ from adabn_cli.models.containers.byte_patch import (
 )
 from adabn_cli.models.containers.torch_zip import renew_checksums
 from adabn_cli.models.folders.folder import ModelFolder
-from adabn_cli.models.metadata import Metadata
+from adabn_cli.models.graphs.model import GraphModel, Network
+from adabn_cli.models.metadata import Metadata, read_metadata
 from adabn_cli.models.trust.named_code import NamedCode
 
 
@@ -140,6 +141,18 @@ class GraphOptions:
     reference: Checkpoint | None = None
 
 
+class GraphFile(Protocol):
+    """What was read from a file with a graph: its tensors by name, and what was saved beside it."""
+
+    @property
+    def entries(self) -> Mapping[str, Tensor]:
+        """Live parameters and buffers."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Texts and lists of them, by name."""
+
+
 class GraphFormat(Format):
     """A format whose files hold their own network."""
 
@@ -147,14 +160,35 @@ class GraphFormat(Format):
     #: Whether `input_name` and `reference` mean anything to it.
     takes_input_and_reference: ClassVar[bool] = False
 
-    @abstractmethod
+    def opened(self, file: GraphFile, path: Path, sha256: str, asked: Asked) -> Checkpoint:
+        """The checkpoint that a loaded graph is. Raises UsageError for a choice of weights."""
+        asked.require_no_choice("The file holds one network, with one set of weights.", path)
+        return Checkpoint(
+            format=self,
+            file=path,
+            sha256=sha256,
+            asked=asked,
+            entries=file.entries,
+            metadata=read_metadata(file.metadata),
+            root=file,
+        )
+
     def model(
         self, checkpoint: Checkpoint, options: GraphOptions
     ) -> tuple[FileModel, tuple[str, ...]]:
         """The network, and sentences that the user should read.
 
-        Raises ModelError if it has nothing that can be adapted.
+        A graph that torch runs step by step needs but a `network(device)` of what was read. Raises
+        ModelError if it has nothing that can be adapted.
         """
+        network: Network = checkpoint.root.network(options.device)
+        model = GraphModel(
+            network=network,
+            metadata=checkpoint.metadata,
+            write=checkpoint.write,
+            output=options.output,
+        )
+        return model, network.notes
 
     def best_device(self, device: torch.device) -> torch.device:
         """The best device that can run it, given the best that torch has."""

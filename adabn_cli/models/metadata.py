@@ -43,7 +43,7 @@ _CLASS_HOLDERS = ("config", "pretrained_cfg", "meta", "args", *_HYPER_PARAMETERS
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metadata:
     """What the file says; None where it says nothing. Each `_source` names the key it came from."""
 

@@ -104,9 +104,9 @@ def _pickled(module: nn.Module, claimed: str | None, arch: str | None) -> Archit
     """A whole module is its own architecture; a library's class says what its publisher knows."""
     kind = type(module)
     plain = Architecture(
-        arch or f"{kind.__module__}.{kind.__qualname__}",
-        "pickled whole, its class from --arch" if arch else "pickled whole",
-        module,
+        name=arch or f"{kind.__module__}.{kind.__qualname__}",
+        source="pickled whole, its class from --arch" if arch else "pickled whole",
+        module=module,
         preprocessing=None,
         classes=None,
     )

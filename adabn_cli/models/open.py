@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class ModelRequest:
     """
 
     path: Path
+    _: KW_ONLY
     arch: str | None = None
     arch_args: Mapping[str, object] | None = None
     weights: str | None = None

@@ -75,8 +75,8 @@ def test_an_ordinary_target_is_nothing_to_notice_for_a_net_of_other_people(
     request = AdaptRequest(
         model=ModelRequest(
             shared_data / "checkpoints" / "ccexam_usps.pth",
-            "ccexam.models:USPSNet",
-            {"input_size": 16},
+            arch="ccexam.models:USPSNet",
+            arch_args={"input_size": 16},
         ),
         target=shared_data / "digits" / "mnist_1000",
         preprocessing=PreprocessingOptions(size=(16, 16), mean=(0.2471,), std=(0.2994,)),

@@ -117,7 +117,9 @@ def test_the_right_preprocessing_of_real_shifts_is_not_suspected(
 ):
     pytest.importorskip("ccexam")
     request = ModelRequest(
-        shared_data / "checkpoints" / file, f"ccexam.models:{arch}", {"input_size": size}
+        shared_data / "checkpoints" / file,
+        arch=f"ccexam.models:{arch}",
+        arch_args={"input_size": size},
     )
     given = Preprocessing((size, size), mean, std)
     assert _suspicion(request, shared_data / "digits" / digits, given) is None

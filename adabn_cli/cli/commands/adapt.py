@@ -245,7 +245,13 @@ def adapt(
         )
     request = AdaptRequest(
         model=ModelRequest(
-            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            model,
+            arch=arch,
+            arch_args=parse_arch_args(arch_args),
+            weights=weights,
+            output=output,
+            trust_pickle=trust_pickle,
+            device=device,
             input_name=input_name,
             bf16=bf16,
             reference=reference,

@@ -37,7 +37,11 @@ def apply(
     from adabn_cli.models.open import ModelRequest
 
     request = ModelRequest(
-        *(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle),
+        model,
+        arch=arch,
+        arch_args=parse_arch_args(arch_args),
+        weights=weights,
+        trust_pickle=trust_pickle,
         input_name=input_name,
     )
     applied = apply_pack(request, pack, out, revert=revert, force=force)

@@ -54,7 +54,14 @@ def convert(
     from adabn_cli.models.open import ModelRequest
 
     size = None if img_size is None else parsed_size(img_size)
-    request = ModelRequest(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle)
+    request = ModelRequest(
+        model,
+        arch=arch,
+        arch_args=parse_arch_args(arch_args),
+        weights=weights,
+        output=output,
+        trust_pickle=trust_pickle,
+    )
     done = convert_model(request, out, size=size, force=force, float32=float32)
     if json_:
         write_json(asdict(done) | {"path": str(done.path)})

@@ -30,7 +30,11 @@ def inspect(
 
     found = inspect_model(
         ModelRequest(
-            *(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle),
+            model,
+            arch=arch,
+            arch_args=parse_arch_args(arch_args),
+            weights=weights,
+            trust_pickle=trust_pickle,
             input_name=input_name,
         )
     )

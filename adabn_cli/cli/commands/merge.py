@@ -42,7 +42,11 @@ def merge(
     from adabn_cli.models.open import ModelRequest
 
     opening = ModelRequest(
-        *(model, arch, parse_arch_args(arch_args), weights, None, trust_pickle),
+        model,
+        arch=arch,
+        arch_args=parse_arch_args(arch_args),
+        weights=weights,
+        trust_pickle=trust_pickle,
         input_name=input_name,
     )
     record = merge_shards(MergeRequest(opening, tuple(shards), out, force))

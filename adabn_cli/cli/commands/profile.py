@@ -84,7 +84,13 @@ def profile(
 
     request = ProfileRequest(
         model=ModelRequest(
-            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            model,
+            arch=arch,
+            arch_args=parse_arch_args(arch_args),
+            weights=weights,
+            output=output,
+            trust_pickle=trust_pickle,
+            device=device,
             input_name=input_name,
         ),
         source=values.location(source),

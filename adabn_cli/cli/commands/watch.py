@@ -122,7 +122,13 @@ def watch(
 
     request = WatchRequest(
         model=ModelRequest(
-            *(model, arch, parse_arch_args(arch_args), weights, output, trust_pickle, device),
+            model,
+            arch=arch,
+            arch_args=parse_arch_args(arch_args),
+            weights=weights,
+            output=output,
+            trust_pickle=trust_pickle,
+            device=device,
             input_name=input_name,
         ),
         folder=folder,

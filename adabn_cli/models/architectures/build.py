@@ -38,7 +38,7 @@ _FORMS = "torchvision:NAME, timm:NAME, package.module:CALLABLE or path/to/file.p
 _SHOWN = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A network on the CPU, its weights still to be loaded, and what its publisher says of it.
 
@@ -141,7 +141,7 @@ def build_architecture(
             where=f"--arch {spec}",
             hint="Name a class or function that returns the network.",
         )
-    return Architecture(spec, "--arch", module, preprocessing=None, classes=None)
+    return Architecture(name=spec, source="--arch", module=module, preprocessing=None, classes=None)
 
 
 def build_named(
@@ -156,7 +156,13 @@ def build_named(
     inferred = _built(lambda: inferred_arguments(library, name, arguments, shapes), spec, arguments)
     module = _built(lambda: build_empty(library, name, inferred), spec, arguments)
     published = _applicable(library, name, inferred)
-    return Architecture(spec, "--arch", module, published.preprocessing, published.classes)
+    return Architecture(
+        name=spec,
+        source="--arch",
+        module=module,
+        preprocessing=published.preprocessing,
+        classes=published.classes,
+    )
 
 
 def _applicable(library: Library, name: str, arguments: Mapping[str, object]) -> Published:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Norm:
     """The entries that a layer has instead of its weight: `sign` tells the norm.
 
@@ -30,19 +30,29 @@ class _Norm:
 
 _WEIGHT = "parametrizations.weight"
 _NORMS = (
-    _Norm("weight_u", "weight_orig", ("weight_v",), lambda layer, _: spectral_norm(layer)),
-    _Norm("weight_g", "weight_v", (), lambda layer, g: weight_norm(layer, dim=_axis(g))),
     _Norm(
-        f"{_WEIGHT}.0._u",
-        f"{_WEIGHT}.original",
-        (f"{_WEIGHT}.0._v",),
-        lambda layer, _: parametrizations.spectral_norm(layer),
+        sign="weight_u",
+        weight="weight_orig",
+        beside=("weight_v",),
+        apply=lambda layer, _: spectral_norm(layer),
     ),
     _Norm(
-        f"{_WEIGHT}.original0",
-        f"{_WEIGHT}.original1",
-        (),
-        lambda layer, g: parametrizations.weight_norm(layer, dim=_axis(g)),
+        sign="weight_g",
+        weight="weight_v",
+        beside=(),
+        apply=lambda layer, g: weight_norm(layer, dim=_axis(g)),
+    ),
+    _Norm(
+        sign=f"{_WEIGHT}.0._u",
+        weight=f"{_WEIGHT}.original",
+        beside=(f"{_WEIGHT}.0._v",),
+        apply=lambda layer, _: parametrizations.spectral_norm(layer),
+    ),
+    _Norm(
+        sign=f"{_WEIGHT}.original0",
+        weight=f"{_WEIGHT}.original1",
+        beside=(),
+        apply=lambda layer, g: parametrizations.weight_norm(layer, dim=_axis(g)),
     ),
 )
 

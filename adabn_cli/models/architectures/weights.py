@@ -56,7 +56,7 @@ _PACKED = "._packed_params._packed_params"
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Weights:
     """One set of weights: entries by clean key, or a whole module, and the key it was under.
 
@@ -91,14 +91,14 @@ def find_weights(root: Any, choice: str | None, where: str) -> Weights:
     notes = _note_on_others(candidates, key) if choice is None else []
     found = candidates[key]
     if isinstance(found, nn.Module):
-        return Weights(key, {}, _unwrapped(found), tuple(notes))
+        return Weights(key=key, entries={}, module=_unwrapped(found), notes=tuple(notes))
     _require_unquantized(found, where)
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     left_out = [name for name in found if name not in tensors]
     if left_out and key:
         notes.append(f"not tensors, left alone: {', '.join(left_out[:5])}")
     entries, stripped = clean_keys(tensors)
-    return Weights(key, entries, None, tuple(notes), stripped)
+    return Weights(key=key, entries=entries, module=None, notes=tuple(notes), stripped=stripped)
 
 
 def _require_unquantized(found: Mapping[str, Any], where: str) -> None:

@@ -35,7 +35,7 @@ class ByteSpan:
         return self.start + self.length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TensorPlace:
     """Where a tensor lies in a file: in the bytes of its storage, with strides in elements."""
 

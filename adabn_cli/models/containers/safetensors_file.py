@@ -52,4 +52,4 @@ def _place(offsets: tuple[int, int], start: int, tensor: Tensor) -> TensorPlace:
     shape = tuple(tensor.shape)
     strides = tuple(accumulate(reversed((*shape[1:], 1)), mul))[::-1] if shape else ()
     span = ByteSpan(start + offsets[0], offsets[1] - offsets[0])
-    return TensorPlace(span, tensor.dtype, shape, strides, 0)
+    return TensorPlace(storage=span, dtype=tensor.dtype, shape=shape, strides=strides, offset=0)

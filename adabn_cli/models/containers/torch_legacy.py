@@ -27,7 +27,12 @@ def lay_out(path: Path) -> PickledFile:
         data, keys = audits[_DATA], audits[_KEYS].result
         spans = _storages(file, path, data, keys if isinstance(keys, list) else [])
     viewed = any(storage.view for storage in data.storages)
-    return PickledFile(audits, data, spans, "some storages are views of others" if viewed else "")
+    return PickledFile(
+        audits=audits,
+        data=data,
+        spans=spans,
+        unpatchable="some storages are views of others" if viewed else "",
+    )
 
 
 def _storages(

@@ -44,7 +44,7 @@ _ELEMENT_BYTES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PickledFile:
     """A file of torch.save: all its pickles, the one with the data, and its storages' bytes.
 
@@ -57,7 +57,7 @@ class PickledFile:
     unpatchable: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unpickled:
     """The loaded object and, by data pointer, where its storages lie in the file.
 
@@ -79,7 +79,11 @@ class Unpickled:
         if span is None or tensor.is_conj():
             return None
         place = TensorPlace(
-            span, tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+            storage=span,
+            dtype=tensor.dtype,
+            shape=tuple(tensor.shape),
+            strides=tensor.stride(),
+            offset=int(tensor.storage_offset()),
         )
         return place if place.fits or tensor.numel() == 0 else None
 
@@ -142,7 +146,9 @@ def unpickle(
             ) from error
     if not trust_pickle:
         check_rebuilt(_modules(root), str(path))
-    return Unpickled(root, _in_file(file, kept), tuple(kept), pickle_module)
+    return Unpickled(
+        root=root, storages=_in_file(file, kept), kept=tuple(kept), pickle_module=pickle_module
+    )
 
 
 def _in_file(file: PickledFile, kept: list[torch.UntypedStorage]) -> dict[int, ByteSpan]:

@@ -72,7 +72,7 @@ def lay_out(path: Path) -> PickledFile:
         declared, size = storage_bytes(storage), spans.get(storage.key)
         if declared is None or size is None or declared != size.length:
             raise damaged(path, f"storage {storage.key} is not of the size that it should be")
-    return PickledFile((audit,), audit, spans, unpatchable)
+    return PickledFile(audits=(audit,), data=audit, spans=spans, unpatchable=unpatchable)
 
 
 def member_spans(path: Path) -> tuple[dict[str, ByteSpan], str]:

@@ -50,4 +50,6 @@ class SmpFolder(FolderKind):
         with folder.building():
             module = known[name.lower()](**{**given, "encoder_weights": None})
         described = f"segmentation-models-pytorch:{name} ({given['encoder_name']})"
-        return Architecture(described, CONFIG, module, preprocessing=None, classes=None)
+        return Architecture(
+            name=described, source=CONFIG, module=module, preprocessing=None, classes=None
+        )

@@ -80,7 +80,11 @@ class TransformersFolder(FolderKind):
         if flips_channels(_processor(folder)):
             module.register_forward_pre_hook(_flipped)
         return Architecture(
-            f"transformers:{name}", CONFIG, module, preprocessing=None, classes=None
+            name=f"transformers:{name}",
+            source=CONFIG,
+            module=module,
+            preprocessing=None,
+            classes=None,
         )
 
     def renamed(self, module: nn.Module, keys: Collection[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,14 +13,10 @@ from torch import Tensor, nn
 from adabn_cli.models.format import (
     Asked,
     Checkpoint,
-    FileModel,
     GraphFormat,
-    GraphOptions,
     Start,
 )
 from adabn_cli.models.graphs.exported import read_exported
-from adabn_cli.models.graphs.model import GraphModel
-from adabn_cli.models.metadata import read_metadata
 
 
 class ExportedProgram(GraphFormat):
@@ -38,25 +35,7 @@ class ExportedProgram(GraphFormat):
     def read(self, path: Path, sha256: str, asked: Asked) -> Checkpoint:
         """The program as data: nothing of it is run or unpickled."""
         file = read_exported(path)
-        asked.require_no_choice("The file holds one network, with one set of weights.", path)
-        return Checkpoint(
-            format=self,
-            file=path,
-            sha256=sha256,
-            asked=asked,
-            entries=file.entries,
-            metadata=read_metadata(file.metadata),
-            root=file,
-            places=file.places,
-        )
-
-    def model(
-        self, checkpoint: Checkpoint, options: GraphOptions
-    ) -> tuple[FileModel, tuple[str, ...]]:
-        """The network, run operator by operator."""
-        network = checkpoint.root.network(options.device)
-        model = GraphModel(network, checkpoint.metadata, checkpoint.write, options.output)
-        return model, network.notes
+        return replace(self.opened(file, path, sha256, asked), places=file.places)
 
     def state_of(self, checkpoint: Checkpoint, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Without the buffers that the module's own state dict does not have."""

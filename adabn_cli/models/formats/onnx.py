@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,6 @@ from adabn_cli.models.format import (
     GraphOptions,
     Start,
 )
-from adabn_cli.models.metadata import read_metadata
 from adabn_cli.models.onnx.file import read_onnx, require_onnx
 from adabn_cli.models.onnx.folded_layers import reference_of
 from adabn_cli.models.onnx.model import OnnxModel
@@ -45,17 +45,9 @@ class Onnx(GraphFormat):
     def read(self, path: Path, sha256: str, asked: Asked) -> Checkpoint:
         """The graph with its data loaded. Nothing is run."""
         file = read_onnx(path, sha256)
-        asked.require_no_choice("The file holds one network, with one set of weights.", path)
-        return Checkpoint(
-            format=self,
-            file=path,
-            sha256=sha256,
-            asked=asked,
-            entries=file.entries,
-            metadata=read_metadata(file.metadata).noting(*file.notes),
-            root=file,
-            data_files=file.data_paths,
-        )
+        opened = self.opened(file, path, sha256, asked)
+        metadata = opened.metadata.noting(*file.notes)
+        return replace(opened, metadata=metadata, data_files=file.data_paths)
 
     def beside(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         """Its data files."""

@@ -35,7 +35,7 @@ _EXPORT = (
 _DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportedFile:
     """An exported program: its graph, its tensors by name, and where they lie in the file.
 
@@ -58,7 +58,13 @@ class ExportedFile:
             raise _damaged(self.path, error) from error
         entries = {key: tensor.to(device) for key, tensor in self.entries.items()}
         constants = {key: tensor.to(device) for key, tensor in self.constants.items()}
-        network = ExportedNetwork(self._name(), graph, signature, entries, constants)
+        network = ExportedNetwork(
+            name=self._name(),
+            graph=graph,
+            signature=signature,
+            entries=entries,
+            constants=constants,
+        )
         return network.network(str(self.path))
 
     @property
@@ -149,7 +155,13 @@ def _places(
         sizes, strides = (tuple(x["as_int"] for x in meta[name]) for name in ("sizes", "strides"))
         storage = spans[f"{table.rpartition('/')[0]}/{payload['path_name']}"]
         offset = meta["storage_offset"]["as_int"]
-        place = TensorPlace(storage, DTYPES[meta["dtype"]], sizes, strides, offset)
+        place = TensorPlace(
+            storage=storage,
+            dtype=DTYPES[meta["dtype"]],
+            shape=sizes,
+            strides=strides,
+            offset=offset,
+        )
         if min((*sizes, *strides, offset)) < 0 or (0 not in sizes and not place.fits):
             raise ValueError(f"{key} does not lie within its bytes")
         places[key] = place

@@ -101,7 +101,7 @@ class Reference:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One operator. `gives` are the names of its results, nested as they are; None is dropped.
 
@@ -198,7 +198,13 @@ def _node(node: Mapping[str, Any], arguments: _Arguments) -> Node:
         else:
             positional.append(value)
     gives = [_given(output) for output in node["outputs"]]
-    plain = Node(target, call, positional, keyword, gives[0] if len(gives) == 1 else gives)
+    plain = Node(
+        target=target,
+        call=call,
+        args=positional,
+        kwargs=keyword,
+        gives=gives[0] if len(gives) == 1 else gives,
+    )
     if not isinstance(mean, Reference):
         return plain
     eps = named.get("eps", named.get("epsilon", 1e-5))

@@ -30,7 +30,7 @@ _ALONE = "normalizes each picture by itself; it stores no statistics"
 _NORMALIZE_ALONE = ("group_norm", "native_group_norm", "layer_norm", "native_layer_norm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Signature:
     """What a program takes and gives. `tensors` maps names in the graph to those of its entries.
 
@@ -113,7 +113,7 @@ def _keys(calls: Sequence[Mapping[str, Any]], count: int) -> list[str] | None:
     return keys if len(keys) == count else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportedNetwork:
     """A program with its tensors. `name` is what the network is called."""
 

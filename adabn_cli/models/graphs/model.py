@@ -25,7 +25,7 @@ from adabn_cli.preprocessing import Preprocessing
 GraphRun = Generator[Signal, None, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """What a graph is made of. `entries` are its live parameters and buffers, by name.
 
@@ -45,7 +45,7 @@ class Network:
     input_size: InputSize = (None, None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GraphModel:
     """A network read from a file, with what the file says beside it.
 

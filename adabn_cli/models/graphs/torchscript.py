@@ -65,7 +65,7 @@ _NOTHING_STORED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TorchScriptFile:
     """A loaded network in eval mode, its tensors by name and where they lie in the file.
 
@@ -152,7 +152,14 @@ def read_torchscript(path: Path, *, trust_pickle: bool = False) -> TorchScriptFi
     attributes = {} if layout.unpatchable else _attributes(path)
     places = {key: _place(attributes, layout.spans, key, x) for key, x in entries.items()}
     extra_files = torch_zip.member_texts(path, "extra/")
-    return TorchScriptFile(path, module, entries, places, extra_files, trains)
+    return TorchScriptFile(
+        path=path,
+        module=module,
+        entries=entries,
+        places=places,
+        extra_files=extra_files,
+        trains=trains,
+    )
 
 
 def unsafe_operators(path: Path) -> list[str]:
@@ -218,7 +225,7 @@ def _input_channels(modules: Iterable[RecursiveScriptModule]) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _StoredTensor:
     """A tensor in data.pkl: the storage's key, and where it begins there, in elements."""
 
@@ -252,7 +259,7 @@ class _AttributeReader(pickle.Unpickler):
 
 def _stored_tensor(*args: Any) -> _StoredTensor:
     storage, offset, shape, strides, *_ = args
-    return _StoredTensor(storage, offset, tuple(shape), tuple(strides))
+    return _StoredTensor(storage=storage, offset=offset, shape=tuple(shape), strides=tuple(strides))
 
 
 def _attributes(path: Path) -> Any:
@@ -278,5 +285,7 @@ def _place(
     span = spans.get(reference[2]) if isinstance(reference, tuple) and len(reference) > 2 else None
     if span is None or tensor.layout != torch.strided or tensor.is_quantized:
         return None
-    place = TensorPlace(span, tensor.dtype, tree.shape, tree.strides, tree.offset)
+    place = TensorPlace(
+        storage=span, dtype=tensor.dtype, shape=tree.shape, strides=tree.strides, offset=tree.offset
+    )
     return place if place.fits or tensor.numel() == 0 else None

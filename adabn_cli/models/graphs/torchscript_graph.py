@@ -152,7 +152,13 @@ class _Cut:
             return Branch(inputs[0], (first, second), gives)
         if node.kind() == "prim::Loop":
             body = self._block(blocks[0], list(blocks[0].inputs()))
-            return Loop(inputs[0], inputs[1], tuple(inputs[2:]), body, gives)
+            return Loop(
+                trips=inputs[0],
+                condition=inputs[1],
+                takes=tuple(inputs[2:]),
+                block=body,
+                gives=gives,
+            )
         raise self._cannot_follow(f"runs normalizers inside {node.kind()}")
 
     def _call(self, node: _Node, needed: set[str]) -> Step:
@@ -197,7 +203,12 @@ class _Cut:
         packed.output().setType(torch._C.TupleType([value.type() for value in results]))
         graph.registerOutput(graph.appendNode(packed).output())
         function = torch._C._create_function_from_graph("stretch", graph)
-        return Stretch(function, tuple(v.debugName() for v in takes), tuple(gives), tuple(lists))
+        return Stretch(
+            function=function,
+            takes=tuple(v.debugName() for v in takes),
+            gives=tuple(gives),
+            lists=tuple(lists),
+        )
 
     def _require_whole(self, node: _Node) -> None:
         """Raises ModelError for a node that may reach a site, or that reaches past its stretch."""

@@ -20,7 +20,7 @@ from adabn_cli.models.live.module import activation_of
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Nodes that lead past no site, as one function. `gives` are what later steps need.
 
@@ -60,7 +60,7 @@ class Branch:
     gives: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loop:
     """A `for` or `while` around a site; `takes` are the values that it starts with."""
 

@@ -97,12 +97,18 @@ def _place(data: mmap.mmap, tensor: ByteSpan) -> Place | None:
     if external:
         start = int(external.get("offset", "0"))
         span = ByteSpan(start, length)
-        return Place(external["location"], TensorPlace(span, dtype, tuple(shape), strides, 0))
+        return Place(
+            external["location"],
+            TensorPlace(storage=span, dtype=dtype, shape=tuple(shape), strides=strides, offset=0),
+        )
     found = values.get(_TENSOR_RAW) or values.get(listed or -1) or []
     # A list of numbers may come in several pieces, each of them with a tag of its own.
     if len(found) != 1 or found[0].length != length:
         return None
-    return Place("", TensorPlace(found[0], dtype, tuple(shape), strides, 0))
+    return Place(
+        "",
+        TensorPlace(storage=found[0], dtype=dtype, shape=tuple(shape), strides=strides, offset=0),
+    )
 
 
 def _fields(data: mmap.mmap, message: ByteSpan) -> Iterator[_Field]:

@@ -28,7 +28,7 @@ _ALIGNMENTS = (4096, 65536)
 _HINT = "Copy the graph and its data files again, together, from where they were exported."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExternalTensor:
     """A tensor in a data file: which, by its name beside the graph, and in which of its bytes.
 
@@ -60,7 +60,7 @@ def external_tensors(path: Path, tensors: Iterable[TensorProto]) -> Iterator[Ext
         except (KeyError, ValueError) as error:
             name = one_line(tensor.name)
             raise _foreign(path, f"where {name!r} lies is not known", file) from error
-        yield ExternalTensor(tensor.name, file, span, said)
+        yield ExternalTensor(name=tensor.name, file=file, span=span, said=said)
 
 
 def _require_file(path: Path, name: str) -> None:

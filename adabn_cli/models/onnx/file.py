@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COPY_AGAIN = "Copy or download it again and compare the sizes."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OnnxFile:
     """A model message with its data loaded and its functions inlined, and what it was read from.
 
@@ -102,7 +102,7 @@ class OnnxFile:
                 where=str(self.path),
                 hint="Run again.",
             )
-        graph = Graph(fresh.proto.graph)
+        graph = Graph(proto=fresh.proto.graph)
         for key, (entry, value) in changed.items():
             _replace(graph, fresh.proto.ir_version, entry, _message(graph, key, entry, value))
         self._save(path, fresh.proto)
@@ -191,7 +191,7 @@ def read_onnx(path: Path, sha256: str) -> OnnxFile:
     broken = what_is_broken(proto.graph)
     if broken:
         raise ModelError(f"The ONNX file is damaged: {broken}.", where=str(path), hint=_COPY_AGAIN)
-    return OnnxFile(path, sha256, proto, data_files, notes)
+    return OnnxFile(path=path, sha256=sha256, proto=proto, data_files=data_files, notes=notes)
 
 
 def as_torch(tensor: TensorProto) -> Tensor:

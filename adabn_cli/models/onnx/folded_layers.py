@@ -28,7 +28,7 @@ _ROUNDING = 1e-2
 _EPS = (1e-5, 1e-3, 1e-4, 1e-6, 2e-5, 1e-8, 1e-2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredNormalizer:
     """A BatchNorm layer as a checkpoint stores it, [C] each, float64."""
 
@@ -73,7 +73,7 @@ def reference_of(checkpoint: Checkpoint) -> Reference:
             hint="Leave out --arch.",
         )
     if isinstance(checkpoint.root, OnnxFile):
-        graph = Graph(checkpoint.root.proto.graph)
+        graph = Graph(proto=checkpoint.root.proto.graph)
         tensors = {x: as_torch(t) for x, t in graph.tensors.items() if t.data_type in FLOATS}
         normalizers = dict(_of_graph(graph))
     else:
@@ -92,8 +92,11 @@ def _of_graph(graph: Graph) -> Iterator[tuple[str, StoredNormalizer]]:
     for found in lay_out(graph).sites:
         stored = [graph.tensor(name) for name in graph.nodes[found.places[0]].input[1:5]]
         if found.site.kind == "batch_norm":
-            parts = [as_torch(tensor).double() for tensor in stored if tensor is not None]
-            yield found.site.name, StoredNormalizer(*parts)
+            gamma_C, beta_C, mean_C, var_C = (as_torch(x).double() for x in stored if x is not None)
+            yield (
+                found.site.name,
+                StoredNormalizer(gamma_C=gamma_C, beta_C=beta_C, mean_C=mean_C, var_C=var_C),
+            )
 
 
 def _of_entries(entries: Mapping[str, Tensor]) -> Iterator[tuple[str, StoredNormalizer]]:
@@ -103,7 +106,10 @@ def _of_entries(entries: Mapping[str, Tensor]) -> Iterator[tuple[str, StoredNorm
             mean_C, var_C = (entries[site.keys[x]].double().flatten() for x in ("mean", "var"))
             gamma_C = entries.get(f"{prefix}weight", torch.ones_like(mean_C)).double().flatten()
             beta_C = entries.get(f"{prefix}bias", torch.zeros_like(mean_C)).double().flatten()
-            yield site.name, StoredNormalizer(gamma_C, beta_C, mean_C, var_C)
+            yield (
+                site.name,
+                StoredNormalizer(gamma_C=gamma_C, beta_C=beta_C, mean_C=mean_C, var_C=var_C),
+            )
 
 
 def unfold(

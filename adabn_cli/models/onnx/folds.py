@@ -42,7 +42,7 @@ _SOURCES = (
 _LINEAR = ("Gemm", "MatMul")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WrittenOut:
     """A normalizer written as arithmetic by constants: `y = factor_C x + shift_C`, float64.
 
@@ -156,7 +156,7 @@ def written_out(around: Surroundings) -> Iterator[WrittenOut]:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Step:
     """Arithmetic of a value and a constant."""
 
@@ -175,7 +175,7 @@ def _step(graph: Graph, node: NodeProto) -> _Step | None:
         if found is not None and found.data_type in FLOATS and graph.tensor(other) is None:
             constant = as_torch(found)
             if constant.numel() > 1:
-                return _Step(node.op_type, other, index, constant)
+                return _Step(op=node.op_type, value=other, constant_input=index, constant=constant)
     return None
 
 

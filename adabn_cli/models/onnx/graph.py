@@ -22,7 +22,7 @@ FLOATS = (1, 10, 11)
 Reader = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A constant tensor under the name that `readers` have it by.
 
@@ -86,7 +86,7 @@ def attribute_of(node: NodeProto, name: str) -> AttributeProto | None:
     return next((item for item in node.attribute if item.name == name), None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Graph:
     """A graph with its constants looked up. `nodes` are all nodes, those in bodies last.
 
@@ -160,6 +160,12 @@ class Graph:
                 if owner or root not in self.constant_nodes:
                     parts.append((name if len(by_owner) == 1 else owner or rest, name, own))
         return {
-            key: Entry(key, name, self._roots[name], tuple(own), uses[self._roots[name]] == 1)
+            key: Entry(
+                key=key,
+                name=name,
+                root=self._roots[name],
+                readers=tuple(own),
+                alone=uses[self._roots[name]] == 1,
+            )
             for key, name, own in parts
         }

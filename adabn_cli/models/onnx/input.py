@@ -16,7 +16,7 @@ from adabn_cli.models.onnx.graph import FLOATS, Graph, is_op
 from adabn_cli.models.onnx.stages import Stage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageInput:
     """The input that takes pictures. `batch`, `channels` and `size` are None where they are free.
 
@@ -90,12 +90,12 @@ def image_input(graph: Graph, name: str | None) -> ImageInput:
     channels_last = sizes[3] in (1, 3) and sizes[1] not in (1, 3)
     batch, channels, *size = [sizes[0], sizes[3], *sizes[1:3]] if channels_last else sizes
     return ImageInput(
-        inputs[0].name,
-        np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)),
-        batch,
-        channels or _first_channels(graph),
-        (size[0], size[1]),
-        channels_last,
+        name=inputs[0].name,
+        dtype=np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)),
+        batch=batch,
+        channels=channels or _first_channels(graph),
+        size=(size[0], size[1]),
+        channels_last=channels_last,
     )
 
 

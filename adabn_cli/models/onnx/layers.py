@@ -24,7 +24,7 @@ OUTPUT_EPS = 1e-8
 _LAYER = {"weight": ("weight", 1), "bias": ("bias", 2)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Nodes that can be a site, and the inputs that are its own: name -> (ending, readers)."""
 
@@ -93,7 +93,16 @@ def find_layers(graph: Graph, taken: set[str]) -> tuple[list[Candidate], list[Fi
             fixed.append(FixedLayer(name, node.op_type, problem or ""))
         else:
             inputs = read_at([place], _LAYER)
-            candidates.append(Candidate(name, "affine", (place,), channels, OUTPUT_EPS, inputs))
+            candidates.append(
+                Candidate(
+                    name=name,
+                    kind="affine",
+                    places=(place,),
+                    channels=channels,
+                    eps=OUTPUT_EPS,
+                    inputs=inputs,
+                )
+            )
     return candidates, fixed
 
 

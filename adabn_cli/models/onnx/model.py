@@ -69,7 +69,7 @@ class OnnxModel:
         self._device = device or torch.device("cpu")
         require_onnxruntime(self._device)
         self._file = file
-        self._graph = Graph(file.proto.graph, given=input_name)
+        self._graph = Graph(proto=file.proto.graph, given=input_name)
         layout = lay_out(self._graph, every_layer=reference is not None)
         if reference is not None:
             layout = with_reference(layout, self._graph, reference)
@@ -94,7 +94,9 @@ class OnnxModel:
         stops = self._stops(_pick_output([x.name for x in file.proto.graph.output], output))
         self._stages = plan(nodes, self._input.name, constants, stops)
         require_no_other_input(self._graph, self._input.name, self._stages)
-        self._sessions = Sessions(file.proto, self._stored, self._fed, self._device)
+        self._sessions = Sessions(
+            proto=file.proto, stored=self._stored, fed=self._fed, device=self._device
+        )
 
     def _modes(self) -> tuple[str, ...]:
         modes = [attribute_of(node, "training_mode") for node in self._graph.nodes]

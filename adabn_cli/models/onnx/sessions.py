@@ -33,7 +33,7 @@ class _Session:
     fed: tuple[str, ...]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sessions:
     """Runs stages of a model. Both functions give what stands for a name, None where nothing does.
 

@@ -56,7 +56,7 @@ _QUANTIZED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphSite:
     """A site and the nodes that are it, by their places in the graph: several where it is reused.
 
@@ -70,7 +70,7 @@ class GraphSite:
     written: WrittenOut | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """The sites of a graph, what is no site and why, and its entries by key.
 
@@ -115,7 +115,9 @@ def lay_out(graph: Graph, *, every_layer: bool = False) -> Layout:
     entries = graph.entries(owners)
     keys = {reader: entry.key for entry in entries.values() for reader in entry.readers}
     sites = [_site(candidate, keys) for candidate in candidates]
-    return Layout(sites, fixed, entries, _shared(graph, sites), counts)
+    return Layout(
+        sites=sites, fixed=fixed, entries=entries, shared=_shared(graph, sites), counts=counts
+    )
 
 
 def _candidates(
@@ -153,7 +155,7 @@ def _site(candidate: Candidate, keys: Mapping[Reader, str]) -> GraphSite:
     if candidate.kind == "affine":
         roles = {role: f"{candidate.name}.output_{role}" for role in ("scale", "shift")}
     site = Site(candidate.name, candidate.kind, candidate.channels, candidate.eps, roles)
-    return GraphSite(site, candidate.places, inputs, candidate.written)
+    return GraphSite(site=site, places=candidate.places, inputs=inputs, written=candidate.written)
 
 
 def _batch_norms(graph: Graph, taken: set[str]) -> tuple[list[Candidate], list[FixedLayer]]:
@@ -180,7 +182,16 @@ def _batch_norms(graph: Graph, taken: set[str]) -> tuple[list[Candidate], list[F
         # The attribute is a float32: 9.99999974e-06 is a 1e-5 that was rounded.
         eps = float(f"{1e-5 if epsilon is None else epsilon.f:.7g}")
         inputs = read_at(places, _STATISTICS)
-        candidates.append(Candidate(name, "batch_norm", tuple(places), channels, eps, inputs))
+        candidates.append(
+            Candidate(
+                name=name,
+                kind="batch_norm",
+                places=tuple(places),
+                channels=channels,
+                eps=eps,
+                inputs=inputs,
+            )
+        )
     return candidates, fixed
 
 
@@ -250,7 +261,17 @@ def _written(around: Surroundings, taken: set[str]) -> list[Candidate]:
             "bias": ("bias", ((found.last, found.shift_input),)),
         }
         channels, places = len(found.factor_C), (found.last,)
-        candidates.append(Candidate(name, "affine", places, channels, OUTPUT_EPS, inputs, found))
+        candidates.append(
+            Candidate(
+                name=name,
+                kind="affine",
+                places=places,
+                channels=channels,
+                eps=OUTPUT_EPS,
+                inputs=inputs,
+                written=found,
+            )
+        )
     return candidates
 
 

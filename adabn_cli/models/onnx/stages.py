@@ -24,7 +24,7 @@ class Stop:
     value: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Stage:
     """The nodes that lead from one stop to the next. `takes` and `gives` are values that cross.
 
@@ -100,6 +100,14 @@ def _with_crossings(
         made = {name for node in nodes for name in node.output if name}
         takes = {name for node in nodes for name in reads(node)} - made - set(constants)
         gives = made & (later | {stop.value})
-        stages.append(Stage(stop, nodes, sorted(takes), sorted(gives), frozenset(later)))
+        stages.append(
+            Stage(
+                stop=stop,
+                nodes=nodes,
+                takes=sorted(takes),
+                gives=sorted(gives),
+                keeps=frozenset(later),
+            )
+        )
         later = (later | takes | {stop.value}) - made
     return stages[::-1]

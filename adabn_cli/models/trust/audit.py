@@ -51,7 +51,7 @@ class Made:
     builds: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Act:
     """`verb` is "call", "new", "build" or "refer"; `name` is the global, "" where it is none."""
 
@@ -61,7 +61,7 @@ class Act:
     again: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredStorage:
     """A storage that the pickle refers to: `numel` elements of the type `kind`."""
 
@@ -71,7 +71,7 @@ class StoredStorage:
     view: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PickleAudit:
     """Everything that one pickle asks for, in its order."""
 
@@ -218,7 +218,7 @@ class _Machine:
 
     def _make(self, verb: str, callee: Any, args: Any) -> None:
         name = callee.name if isinstance(callee, Named) else ""
-        self.audit.acts.append(Act(verb, name, args))
+        self.audit.acts.append(Act(verb=verb, name=name, args=args))
         self.stack.append(Made(name, args))
 
     def _build(self, _: Any) -> None:
@@ -226,7 +226,7 @@ class _Machine:
         target = self.stack[-1]
         name = target.by if isinstance(target, Made) else ""
         again = isinstance(target, Made) and target.builds > 0
-        self.audit.acts.append(Act("build", name, state, again))
+        self.audit.acts.append(Act(verb="build", name=name, args=state, again=again))
         if isinstance(target, Made):
             target.builds += 1
 
@@ -237,10 +237,12 @@ class _Machine:
             if not (isinstance(kind, Named) and isinstance(key, str) and isinstance(numel, int)):
                 raise ValueError("a storage is described by values of the wrong type")
             view = len(reference) > 5 and reference[5] is not None
-            self.audit.storages.append(StoredStorage(kind.name, key, numel, view))
+            self.audit.storages.append(
+                StoredStorage(kind=kind.name, key=key, numel=numel, view=view)
+            )
         else:
             what = reference[0] if isinstance(reference, tuple) and reference else reference
-            self.audit.acts.append(Act("refer", "", what))
+            self.audit.acts.append(Act(verb="refer", name="", args=what))
         self.stack.append(Made("storage"))
 
     def _stop(self, _: Any) -> None:
