@@ -16,7 +16,7 @@ from adabn_cli.models.format import (
     GraphFormat,
     Start,
 )
-from adabn_cli.models.graphs.exported import read_exported
+from adabn_cli.models.graphs.exported_file import read_exported
 
 
 class ExportedProgram(GraphFormat):

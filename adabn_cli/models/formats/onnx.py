@@ -18,8 +18,8 @@ from adabn_cli.models.format import (
     Start,
 )
 from adabn_cli.models.onnx.file import read_onnx, require_onnx
-from adabn_cli.models.onnx.folded_layers import reference_of
 from adabn_cli.models.onnx.model import OnnxModel
+from adabn_cli.models.onnx.reference import reference_of
 from adabn_cli.models.onnx.sessions import best_device
 
 _INPUT, _OUTPUT = "images", "logits"

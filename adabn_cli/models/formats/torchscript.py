@@ -11,7 +11,7 @@ from adabn_cli.models.format import (
     GraphFormat,
     Start,
 )
-from adabn_cli.models.graphs.torchscript import read_torchscript, unsafe_operators
+from adabn_cli.models.graphs.torchscript_file import read_torchscript, unsafe_operators
 from adabn_cli.models.live.train_mode import SAVED_IN_TRAIN_MODE
 
 

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from adabn_cli.errors import ModelError
 from adabn_cli.models.containers.byte_patch import TensorPlace, cast_as_stored, patch, sha256_of
-from adabn_cli.models.onnx import bytes as onnx_bytes
-from adabn_cli.models.onnx.data_files import belonging, external_tensors
 from adabn_cli.models.onnx.graph import FLOATS, Entry, Graph, all_tensors
-from adabn_cli.models.onnx.integrity import what_is_broken
+from adabn_cli.models.onnx.intact import belonging, external_tensors, what_is_broken
+from adabn_cli.models.onnx.tensor_places import lay_out
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -74,7 +73,7 @@ class OnnxFile:
         others, or a data file cannot keep its name, the model is saved anew. Raises ModelError
         where a value does not fit, a file changed since it was read, or one would be overwritten.
         """
-        places = onnx_bytes.lay_out(self.path)
+        places = lay_out(self.path)
         edits: dict[str, dict[str, tuple[TensorPlace, Tensor]]] = {}
         in_place = not self.data_files or bool(self._copies(path))
         for key, (entry, value) in changed.items():

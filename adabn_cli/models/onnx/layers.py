@@ -12,8 +12,8 @@ from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from adabn_cli.model import FixedLayer
-from adabn_cli.models.onnx.folds import WrittenOut
 from adabn_cli.models.onnx.graph import FLOATS, Graph, Reader, attribute_of, is_op
+from adabn_cli.models.onnx.hidden_normalizers import WrittenOut
 
 if TYPE_CHECKING:
     from onnx import NodeProto

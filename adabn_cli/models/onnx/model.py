@@ -30,11 +30,10 @@ from adabn_cli.model import (
 from adabn_cli.models.live.train_mode import EXPORTED_IN_TRAIN_MODE
 from adabn_cli.models.metadata import Metadata
 from adabn_cli.models.onnx.file import OnnxFile, as_message, as_torch
-from adabn_cli.models.onnx.folded_layers import Reference
 from adabn_cli.models.onnx.folding import folded
 from adabn_cli.models.onnx.graph import Graph, attribute_of
 from adabn_cli.models.onnx.input import image_input, require_no_other_input
-from adabn_cli.models.onnx.reference import with_reference
+from adabn_cli.models.onnx.reference import Reference, with_reference
 from adabn_cli.models.onnx.sessions import Sessions, require_onnxruntime
 from adabn_cli.models.onnx.sites import GraphSite, lay_out
 from adabn_cli.models.onnx.stages import Stop, plan

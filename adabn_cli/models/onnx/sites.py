@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from adabn_cli.errors import ModelError
 from adabn_cli.model import FixedLayer, Site
 from adabn_cli.models.graphs.fold_places import standing_as_folded, told
-from adabn_cli.models.onnx.folds import (
+from adabn_cli.models.onnx.graph import FLOATS, Entry, Graph, Reader, attribute_of, is_op
+from adabn_cli.models.onnx.hidden_normalizers import (
     Surroundings,
     WrittenOut,
     named_as_folded,
     operations_of,
     written_out,
 )
-from adabn_cli.models.onnx.graph import FLOATS, Entry, Graph, Reader, attribute_of, is_op
 from adabn_cli.models.onnx.layers import (
     OUTPUT_EPS,
     Candidate,
