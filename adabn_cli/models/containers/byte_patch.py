@@ -10,6 +10,8 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +46,14 @@ class TensorPlace:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
+
+    @classmethod
+    def in_one_piece(
+        cls, storage: ByteSpan, dtype: torch.dtype, shape: Sequence[int]
+    ) -> TensorPlace:
+        """Where a tensor lies that fills its storage, the last dimension innermost."""
+        strides = tuple(accumulate(reversed((*shape[1:], 1)), mul))[::-1] if shape else ()
+        return cls(storage=storage, dtype=dtype, shape=tuple(shape), strides=strides, offset=0)
 
     @property
     def span(self) -> ByteSpan:

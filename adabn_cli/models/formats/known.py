@@ -14,8 +14,8 @@ from adabn_cli.models.format import Format, Start
 from adabn_cli.models.formats.exported_program import ExportedProgram
 from adabn_cli.models.formats.onnx import Onnx
 from adabn_cli.models.formats.other_kinds import ZIP, what_else
-from adabn_cli.models.formats.safetensors_file import Safetensors
-from adabn_cli.models.formats.torch_file import TorchLegacy, TorchZip
+from adabn_cli.models.formats.safetensors import Safetensors
+from adabn_cli.models.formats.torch_save import TorchLegacy, TorchZip
 from adabn_cli.models.formats.torchscript import TorchScript
 
 #: The first that recognizes a file reads it: archives of a network before those of a pickle alone.

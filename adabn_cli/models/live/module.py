@@ -32,7 +32,7 @@ from adabn_cli.models.state import replace_values
 from adabn_cli.preprocessing import Preprocessing
 
 #: Keys under which models that return a dict or dataclass keep their logits.
-_LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")
+LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")
 
 
 @dataclass
@@ -266,7 +266,7 @@ def pick_outputs(outputs: Any, key: str | None) -> Outputs:
         outputs = {f.name: getattr(outputs, f.name) for f in dataclasses.fields(outputs)}
     if isinstance(outputs, Mapping):
         named = {str(name): value for name, value in outputs.items()}
-        defaults: Sequence[str] = _LOGITS_KEYS
+        defaults: Sequence[str] = LOGITS_KEYS
     elif isinstance(outputs, tuple | list):
         named = {str(index): value for index, value in enumerate(outputs)}
         defaults = tuple(named)

@@ -27,6 +27,7 @@ from adabn_cli.model import (
     by_image,
     to_the_end,
 )
+from adabn_cli.models.live.module import LOGITS_KEYS
 from adabn_cli.models.live.train_mode import EXPORTED_IN_TRAIN_MODE
 from adabn_cli.models.metadata import Metadata
 from adabn_cli.models.onnx.file import OnnxFile, as_message, as_torch
@@ -42,9 +43,6 @@ from adabn_cli.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
-
-#: Names under which exported models that have several outputs give their logits.
-_LOGITS_NAMES = ("logits", "out", "output", "pred", "preds")
 
 
 class OnnxModel:
@@ -312,7 +310,7 @@ def _at_output(found: GraphSite) -> bool:
 def _pick_output(names: Sequence[str], choice: str | None) -> str:
     """The output that is the logits: chosen, called so, or the first. Raises UsageError."""
     if choice is None:
-        return next((name for name in _LOGITS_NAMES if name in names), names[0])
+        return next((name for name in LOGITS_KEYS if name in names), names[0])
     if choice in names:
         return choice
     if choice.isdigit() and int(choice) < len(names):

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator
-from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,22 +91,14 @@ def _place(data: mmap.mmap, tensor: ByteSpan) -> Place | None:
         return None
     dtype, listed = _FLOATS[kind]
     length = math.prod(shape) * dtype.itemsize
-    strides = tuple(accumulate(reversed((*shape[1:], 1)), mul))[::-1] if shape else ()
     if external:
-        start = int(external.get("offset", "0"))
-        span = ByteSpan(start, length)
-        return Place(
-            external["location"],
-            TensorPlace(storage=span, dtype=dtype, shape=tuple(shape), strides=strides, offset=0),
-        )
+        span = ByteSpan(int(external.get("offset", "0")), length)
+        return Place(external["location"], TensorPlace.in_one_piece(span, dtype, shape))
     found = values.get(_TENSOR_RAW) or values.get(listed or -1) or []
     # A list of numbers may come in several pieces, each of them with a tag of its own.
     if len(found) != 1 or found[0].length != length:
         return None
-    return Place(
-        "",
-        TensorPlace(storage=found[0], dtype=dtype, shape=tuple(shape), strides=strides, offset=0),
-    )
+    return Place("", TensorPlace.in_one_piece(found[0], dtype, shape))
 
 
 def _fields(data: mmap.mmap, message: ByteSpan) -> Iterator[_Field]:
