@@ -51,7 +51,10 @@ FOLDERS = {
     "cli": ("option_groups", "commands"),
     "data": ("tables", "readers", "truth"),
     "jobs": ("checks", "method", "results", "shards", "adapt", "live", "watch"),
-    "models": ("trust", "containers", "architectures", "folders", "live", "graphs", "onnx"),
+    "models": (
+        *("trust", "containers", "architectures", "folders"),
+        *("live", "graphs", "onnx", "formats"),
+    ),
     "reports": ("words", "terminal", "html"),
 }
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

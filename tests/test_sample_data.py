@@ -11,8 +11,8 @@ import torch
 from adabn_cli import ClippingSchedule
 from adabn_cli.errors import UnsafeError
 from adabn_cli.jobs.evaluate import EvaluateRequest, evaluate
-from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.models.open_checkpoint import open_checkpoint
 from adabn_cli.models.trust.audit import audit_pickle
 from adabn_cli.models.trust.policy import refusals
 

@@ -14,7 +14,6 @@ from adabn_cli.files import appearing, may_write, require_apart
 from adabn_cli.jobs.checks.believing import require_sound
 from adabn_cli.jobs.checks.probing import channels_taken, first_outputs
 from adabn_cli.model import Model
-from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.convert import (
     converted,
     in_float32,
@@ -23,6 +22,7 @@ from adabn_cli.models.convert import (
 )
 from adabn_cli.models.formats.known import format_by_ending
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
+from adabn_cli.models.open_checkpoint import open_checkpoint
 
 #: Of the largest output. onnxruntime adds in another order than torch: 1e-6 on ResNet-18.
 _ROUNDING = 1e-4

@@ -19,10 +19,10 @@ from adabn_cli.jobs.checks.probing import channels_taken, in_stretches
 from adabn_cli.jobs.preprocessing import borrowed_note
 from adabn_cli.model import Conduct, Model, Site
 from adabn_cli.models.architectures.key_views import is_of_further_split
-from adabn_cli.models.checkpoint import kind_of, open_checkpoint, unsafe_imports
+from adabn_cli.models.checkpoint import Checkpoint
 from adabn_cli.models.folders.known import weights_in
-from adabn_cli.models.format import Checkpoint
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
+from adabn_cli.models.open_checkpoint import kind_of, open_checkpoint, unsafe_imports
 from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 

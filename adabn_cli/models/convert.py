@@ -18,7 +18,8 @@ from torch import Tensor
 from adabn_cli.errors import ModelError
 from adabn_cli.model import Model
 from adabn_cli.models.architectures.libraries import LIBRARIES
-from adabn_cli.models.format import Format, GraphFormat, state_of_module
+from adabn_cli.models.checkpoint import state_of_module
+from adabn_cli.models.format import Format, GraphFormat
 from adabn_cli.models.live.module import EagerModel, pick_outputs
 from adabn_cli.models.open import OpenedModel
 from adabn_cli.preprocessing import Preprocessing

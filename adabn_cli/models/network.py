@@ -18,8 +18,8 @@ from adabn_cli.models.architectures.key_views import KeyView, key_views
 from adabn_cli.models.architectures.libraries import LIBRARIES, shapes_of
 from adabn_cli.models.architectures.parametrized_layers import parametrize_like, plain_entries
 from adabn_cli.models.architectures.recognize import recognise_architecture
+from adabn_cli.models.checkpoint import Checkpoint
 from adabn_cli.models.folders.folder import ModelFolder
-from adabn_cli.models.format import Checkpoint
 from adabn_cli.text import first_few
 
 

@@ -14,10 +14,11 @@ from adabn_cli.models.architectures.build import (
     Architecture,
     named_code,
 )
-from adabn_cli.models.checkpoint import open_checkpoint
-from adabn_cli.models.format import Checkpoint, FileModel, GraphFormat, GraphOptions
+from adabn_cli.models.checkpoint import Checkpoint
+from adabn_cli.models.format import FileModel, GraphFormat, GraphOptions
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.network import network_of
+from adabn_cli.models.open_checkpoint import open_checkpoint
 from adabn_cli.models.trust.named_code import NamedCode
 from adabn_cli.preprocessing import Preprocessing
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.models.checkpoint import open_checkpoint
-from adabn_cli.models.format import Checkpoint
+from adabn_cli.models.checkpoint import Checkpoint
+from adabn_cli.models.open_checkpoint import open_checkpoint
 
 REAL = (
     "2.7_80x80_MiniFASNetV2.pth",

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from adabn_cli.errors import ModelError
-from adabn_cli.models.checkpoint import open_checkpoint
+from adabn_cli.models.open_checkpoint import open_checkpoint
 
 
 def torch_bytes(saved: object, *, legacy: bool = False) -> bytes:

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.errors import ModelError
 from adabn_cli.model import statistics_of
-from adabn_cli.models.checkpoint import unsafe_imports
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.models.open_checkpoint import unsafe_imports
 
 ANY = {0: torch.export.Dim.DYNAMIC}
 

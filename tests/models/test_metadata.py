@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.metadata import read_metadata
+from adabn_cli.models.open_checkpoint import open_checkpoint
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
 

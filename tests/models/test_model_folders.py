@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from adabn_cli.cli.boundary import run
 from adabn_cli.errors import ModelError, UsageError
-from adabn_cli.models.checkpoint import kind_of
 from adabn_cli.models.folders.processor import read_image_processor
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
+from adabn_cli.models.open_checkpoint import kind_of
 from adabn_cli.record import Record
 
 #: Small configurations of image models that hold BatchNorm.

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from adabn_cli.adaptation.fingerprint import fingerprint
 from adabn_cli.errors import ModelError, UnsafeError
-from adabn_cli.models.checkpoint import unsafe_imports
 from adabn_cli.models.live.module import EagerModel
 from adabn_cli.models.open import ModelRequest, open_model
+from adabn_cli.models.open_checkpoint import unsafe_imports
 
 
 def script(module: nn.Module, path: Path, **extra_files: str) -> Path:

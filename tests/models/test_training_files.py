@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.models.architectures.key_views import key_views
-from adabn_cli.models.checkpoint import open_checkpoint
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
+from adabn_cli.models.open_checkpoint import open_checkpoint
 
 ARCH = "torchvision:shufflenet_v2_x0_5"
 State = Mapping[str, Tensor]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from adabn_cli.errors import ModelError, UnsafeError
-from adabn_cli.models.checkpoint import open_checkpoint, unsafe_imports
+from adabn_cli.models.open_checkpoint import open_checkpoint, unsafe_imports
 from adabn_cli.models.trust.audit import audit_pickle
 from adabn_cli.models.trust.policy import refusals
 

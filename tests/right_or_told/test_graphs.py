@@ -416,7 +416,7 @@ def test_a_graph_is_hashed_once_before_it_is_copied(
         hashed.append(path)
         return sha256_of(path)
 
-    for module in ("checkpoint", "format", "onnx.file"):
+    for module in ("checkpoint", "open_checkpoint", "onnx.file"):
         monkeypatch.setattr(f"adabn_cli.models.{module}.sha256_of", counted)
     adapt(model, folders, tmp_path / "run")
     assert hashed == [model]

@@ -10,12 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from adabn_cli.models.format import (
-    Asked,
-    Checkpoint,
-    GraphFormat,
-    Start,
-)
+from adabn_cli.models.checkpoint import Asked, Checkpoint
+from adabn_cli.models.format import GraphFormat, Start
 from adabn_cli.models.graphs.exported_file import read_exported
 
 

@@ -9,14 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from adabn_cli.models.format import (
-    Asked,
-    Checkpoint,
-    FileModel,
-    GraphFormat,
-    GraphOptions,
-    Start,
-)
+from adabn_cli.models.checkpoint import Asked, Checkpoint
+from adabn_cli.models.format import FileModel, GraphFormat, GraphOptions, Start
 from adabn_cli.models.onnx.file import read_onnx, require_onnx
 from adabn_cli.models.onnx.model import OnnxModel
 from adabn_cli.models.onnx.reference import reference_of

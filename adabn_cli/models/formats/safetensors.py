@@ -16,8 +16,9 @@ from torch import Tensor
 
 from adabn_cli.errors import ModelError
 from adabn_cli.models.architectures.weights import clean_keys
+from adabn_cli.models.checkpoint import Asked, Checkpoint
 from adabn_cli.models.containers.byte_patch import ByteSpan, TensorPlace
-from adabn_cli.models.format import Asked, Checkpoint, Format, Start
+from adabn_cli.models.format import Format, Start
 from adabn_cli.models.metadata import read_metadata
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from adabn_cli.models.architectures.weights import find_weights
+from adabn_cli.models.checkpoint import Asked, Checkpoint, state_of_module
 from adabn_cli.models.containers import torch_legacy, torch_zip
 from adabn_cli.models.containers.torch_pickle import PickledFile, unpickle
-from adabn_cli.models.format import Asked, Checkpoint, Format, Start, state_of_module
+from adabn_cli.models.format import Format, Start
 from adabn_cli.models.live.train_mode import SAVED_IN_TRAIN_MODE, put_in_eval_mode, trains
 from adabn_cli.models.metadata import read_metadata
 from adabn_cli.models.trust.policy import refusals

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from adabn_cli.models.format import (
-    Asked,
-    Checkpoint,
-    GraphFormat,
-    Start,
-)
+from adabn_cli.models.checkpoint import Asked, Checkpoint
+from adabn_cli.models.format import GraphFormat, Start
 from adabn_cli.models.graphs.torchscript_file import read_torchscript, unsafe_operators
 from adabn_cli.models.live.train_mode import SAVED_IN_TRAIN_MODE
 

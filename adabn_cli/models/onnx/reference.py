@@ -16,7 +16,7 @@ from torch import Tensor
 from adabn_cli.adaptation.rules import FoldedSite, Unfolded
 from adabn_cli.errors import ModelError, UsageError
 from adabn_cli.model import FixedLayer
-from adabn_cli.models.format import Checkpoint
+from adabn_cli.models.checkpoint import Checkpoint
 from adabn_cli.models.graphs.model import stored_sites
 from adabn_cli.models.onnx.file import OnnxFile, as_torch
 from adabn_cli.models.onnx.folding import rows_by_output
