@@ -50,6 +50,15 @@ def adapt(
             "glob, csv, tsv, parquet, tar, video, remote.",
         ),
     ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            metavar="DATA",
+            rich_help_panel="Pictures",
+            help="Labelled pictures to score that are not adapted to.",
+        ),
+    ] = None,
     arch: options.Arch = None,
     arch_args: options.ArchArgs = "",
     weights: options.Weights = None,
@@ -73,18 +82,14 @@ def adapt(
     path_suffix: data_options.PathSuffix = None,
     task: options.TaskName = "auto",
     masks: options.MasksFrom = None,
-    held_out: Annotated[
-        str | None,
-        typer.Option(
-            "--eval",
-            metavar="DATA",
-            rich_help_panel="Pictures",
-            help="Labelled pictures to score that are not adapted to.",
-        ),
-    ] = None,
     batch_size: options.BatchSize = 32,
     workers: options.Workers = None,
     max_images: options.MaxImages = None,
+    max_bad: options.MaxBad = "5%",
+    stride: options.Stride = 1,
+    value_range: options.ValueRange = None,
+    max_pixels: data_options.MaxPixels = None,
+    seed: options.Seed = 0,
     until_converged: Annotated[
         float | None,
         typer.Option(
@@ -96,11 +101,6 @@ def adapt(
             "adapted site within TOL standard deviations, as 0.05.",
         ),
     ] = None,
-    max_bad: options.MaxBad = "5%",
-    stride: options.Stride = 1,
-    value_range: options.ValueRange = None,
-    max_pixels: data_options.MaxPixels = None,
-    seed: options.Seed = 0,
     engine: Annotated[
         str,
         typer.Option(
