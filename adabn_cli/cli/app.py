@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from adabn_cli.cli.commands.adapt import adapt
-from adabn_cli.cli.commands.apply import apply
-from adabn_cli.cli.commands.collect import collect
-from adabn_cli.cli.commands.convert import convert
-from adabn_cli.cli.commands.demo import demo
-from adabn_cli.cli.commands.evaluate import evaluate
-from adabn_cli.cli.commands.inspect import inspect
-from adabn_cli.cli.commands.merge import merge
-from adabn_cli.cli.commands.profile import profile
-from adabn_cli.cli.commands.report import report
-from adabn_cli.cli.commands.watch import watch
 from adabn_cli.cli.consoles import write
-from adabn_cli.cli.settings import Option, defaults_by_command, read_settings
+from adabn_cli.cli.option_groups.spread import settings_of, spread
+from adabn_cli.cli.settings import defaults_by_command, read_settings
 from adabn_cli.version import __version__
 
 app = typer.Typer(
@@ -30,19 +21,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    adapt,
-    report,
-    inspect,
-    evaluate,
-    profile,
-    apply,
-    convert,
-    collect,
-    merge,
-    watch,
-    demo,
-):
+#: In the order of --help; each is a file in commands/ with a function of its name.
+_NAMES = (
+    "adapt",
+    "report",
+    "inspect",
+    "evaluate",
+    "profile",
+    "apply",
+    "convert",
+    "collect",
+    "merge",
+    "watch",
+    "demo",
+)
+COMMANDS = {
+    name: spread(getattr(import_module(f"adabn_cli.cli.commands.{name}"), name)) for name in _NAMES
+}
+for command in COMMANDS.values():
     app.command()(command)
 
 
@@ -61,32 +57,6 @@ def main(
     """Options of `adabn` itself."""
 
 
-# Only on the command line: what loosens safety or replaces files, what is different each time.
-_NEVER_SETTINGS = {
-    *("trust-pickle", "force", "revert"),
-    *(
-        "schema",
-        "allow-different",
-        "target",
-        "data",
-        "source",
-        "profile",
-        "pack",
-        "out",
-        "json",
-        "debug",
-        "dry-run",
-        "resume",
-        "once",
-        "shard",
-        "help",
-    ),
-}
-
-# What a watched stream has under the name of something else in `adapt`.
-_NEVER_SETTINGS_OF = {"watch": {"max-images", "momentum"}}
-
-
 def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Defaults by command from the settings file of this folder; none where help is asked for."""
     if not arguments or {"-h", "--help", "--version"} & set(arguments):
@@ -94,15 +64,5 @@ def settings_for(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     file, settings = read_settings(Path.cwd())
     if not settings:
         return {}
-    group = typer.main.get_command(app)
-    options = {
-        name: [
-            Option(key, str(parameter.name), parameter.multiple)
-            for parameter in command.params
-            if parameter.param_type_name == "option"
-            and (key := parameter.opts[0].removeprefix("--")) not in _NEVER_SETTINGS
-            and key not in _NEVER_SETTINGS_OF.get(name, ())
-        ]
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
-    }
-    return defaults_by_command(settings, options, file)
+    known = {name: settings_of(command) for name, command in COMMANDS.items()}
+    return defaults_by_command(settings, known, file)

@@ -52,7 +52,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Option:
+class Setting:
     """An option that a settings file may hold: its key there, its parameter, whether it repeats."""
 
     key: str
@@ -61,7 +61,7 @@ class Option:
 
 
 def defaults_by_command(
-    settings: Mapping[str, Any], options: Mapping[str, Sequence[Option]], file: Path | None
+    settings: Mapping[str, Any], options: Mapping[str, Sequence[Setting]], file: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Settings as defaults, by parameter, of every command that has such an option.
 
@@ -89,7 +89,7 @@ def gate_settings(settings: Mapping[str, Any], file: Path | None) -> dict[str, A
     """
     values = _flat(settings, file)
     return {
-        key: _as_given(values[key], Option(key, key, repeated=list in kinds))
+        key: _as_given(values[key], Setting(key, key, repeated=list in kinds))
         for key, (kinds, _) in _GATE_SETTINGS.items()
         if key in values
     }
@@ -131,8 +131,8 @@ def _unknown(key: str, known: Collection[str], file: Path | None) -> UsageError:
     )
 
 
-def _as_given(value: Any, option: Option) -> Any:
+def _as_given(value: Any, setting: Setting) -> Any:
     """The value as the command line gives it: lists as comma-separated text, or as repetitions."""
-    if option.repeated:
+    if setting.repeated:
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return ",".join(map(str, value)) if isinstance(value, list) else value

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from adabn_cli.data.listing import Location
     from adabn_cli.data.tables.columns import Columns
     from adabn_cli.data.truth.classes import Order
-    from adabn_cli.jobs.preprocessing import PreprocessingOptions
     from adabn_cli.ranks import Shard
 
 
@@ -80,28 +79,6 @@ def size(text: str) -> tuple[int, int]:
             hint="Write --img-size 224, or --img-size HEIGHT,WIDTH.",
         )
     return sides[0], sides[-1]
-
-
-def preprocessing_options(
-    img_size: str | None,
-    mean: str | None,
-    std: str | None,
-    crop_pct: float | None,
-    interpolation: str | None,
-    *,
-    fast_decode: bool,
-) -> PreprocessingOptions:
-    """What the user said about preprocessing."""
-    from adabn_cli.jobs.preprocessing import PreprocessingOptions
-
-    return PreprocessingOptions(
-        size=size(img_size) if img_size else None,
-        mean=numbers("--mean", mean) if mean else None,
-        std=numbers("--std", std) if std else None,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        fast_decode=fast_decode or None,
-    )
 
 
 def max_bad(text: str) -> int | float:
@@ -191,13 +168,3 @@ def class_order(text: str | None) -> Order | None:
             hint="Give natural (2 before 10) or text (10 before 2).",
         )
     return cast("Order | None", text)
-
-
-def run_folder(out: Path | None, resume: Path | None) -> Path | None:
-    """The run's folder: the one to go on with, the one given, or none yet."""
-    if out is not None and resume is not None and out.resolve() != resume.resolve():
-        raise UsageError(
-            f"--resume {resume} goes on with that run, and -o {out} names another.",
-            hint="Leave out -o.",
-        )
-    return resume if resume is not None else out

@@ -6,15 +6,11 @@ from pathlib import Path
 
 from adabn_cli.cli.commands.run_report import show
 from adabn_cli.cli.consoles import tell
-from adabn_cli.cli.option_groups import shared as options
+from adabn_cli.cli.option_groups.output import OutputOptions
 from adabn_cli.cli.progress import shown_progress
 
 
-def demo(
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> int:
+def demo(*, tells: OutputOptions) -> int:
     """Adapt a net trained on MNIST digits to UCI's optical digits; both come with adabn."""
     from adabn_cli.jobs.adapt.adabn import adapt as adapt_model
     from adabn_cli.jobs.adapt.request import AdaptRequest
@@ -22,12 +18,12 @@ def demo(
 
     data = sample_data()
     model, target = data / "digits_bn.pt", data / "target"
-    if not (quiet or json_):
+    if not tells.little:
         tell(f"$ adabn adapt {model} --target {target} --verify")
-    with shown_progress(quiet=quiet or json_) as progress:
+    with shown_progress(quiet=tells.little) as progress:
         request = AdaptRequest(model=ModelRequest(model), target=target, verify=True)
         run = adapt_model(request, progress)
-    show(run.record, json=json_, quiet=quiet)
+    show(run.record, json=tells.json, quiet=tells.quiet)
     return 0
 
 

@@ -2,112 +2,56 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from adabn_cli.cli import values
-from adabn_cli.cli.consoles import show, write, write_json
-from adabn_cli.cli.option_groups import data as data_options
-from adabn_cli.cli.option_groups import labels as label_options
-from adabn_cli.cli.option_groups import shared as options
+from adabn_cli.cli.option_groups.model import ModelPath, RunningModelOptions
+from adabn_cli.cli.option_groups.option import Option
+from adabn_cli.cli.option_groups.output import OutputOptions
+from adabn_cli.cli.option_groups.pictures import PictureOptions
+from adabn_cli.cli.option_groups.preprocessing import InputOptions
 from adabn_cli.cli.progress import shown_progress
 
 
 def evaluate(
-    model: options.ModelPath,
+    *,
+    model: ModelPath,
     data: Annotated[
         str,
-        typer.Option(
-            "--data", "-d", metavar="DATA", help="The labelled pictures, as --target of adapt."
+        Option(
+            "--data",
+            "-d",
+            said="line",
+            metavar="DATA",
+            help="The labelled pictures, as --target of adapt.",
         ),
     ],
     pack: Annotated[
         Path | None,
-        typer.Option("--pack", metavar="FILE", help="Put this domain pack in before scoring."),
+        Option(
+            "--pack", said="line", metavar="FILE", help="Put this domain pack in before scoring."
+        ),
     ] = None,
-    arch: options.Arch = None,
-    arch_args: options.ArchArgs = "",
-    weights: options.Weights = None,
-    output: options.OutputKey = None,
-    input_name: options.InputName = None,
-    trust_pickle: options.TrustPickle = False,
-    device: options.Device = "auto",
-    bf16: options.Bf16 = False,
-    img_size: options.ImgSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    crop_pct: options.CropPct = None,
-    interpolation: options.Interpolation = None,
-    fast_decode: options.FastDecode = False,
-    labels: options.LabelsFrom = "auto",
-    class_map: label_options.ClassMap = None,
-    label_offset: label_options.LabelOffset = None,
-    class_order: label_options.ClassOrder = None,
-    path_column: data_options.PathColumn = None,
-    label_column: data_options.LabelColumn = None,
-    path_suffix: data_options.PathSuffix = None,
-    task: options.TaskName = "auto",
-    masks: options.MasksFrom = None,
-    batch_size: options.BatchSize = 32,
-    workers: options.Workers = None,
-    max_images: options.MaxImages = None,
-    max_bad: options.MaxBad = "5%",
-    stride: options.Stride = 1,
-    value_range: options.ValueRange = None,
-    max_pixels: data_options.MaxPixels = None,
-    seed: options.Seed = 0,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    loading: RunningModelOptions,
+    preprocessing: InputOptions,
+    pictures: PictureOptions,
+    tells: OutputOptions,
 ) -> int:
     """Score a model on labelled pictures, with or without a domain pack."""
     from adabn_cli.jobs.evaluate import EvaluateRequest
     from adabn_cli.jobs.evaluate import evaluate as evaluate_model
-    from adabn_cli.jobs.scored_data import PicturesRequest
-    from adabn_cli.models.architectures.build import parse_arch_args
-    from adabn_cli.models.open import ModelRequest
+    from adabn_cli.reports.terminal.evaluation import render
 
     request = EvaluateRequest(
-        model=ModelRequest(
-            model,
-            arch=arch,
-            arch_args=parse_arch_args(arch_args),
-            weights=weights,
-            output=output,
-            trust_pickle=trust_pickle,
-            device=device,
-            input_name=input_name,
-            bf16=bf16,
-        ),
+        model=loading.request(model),
         data=values.location(data),
-        preprocessing=values.preprocessing_options(
-            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
-        ),
-        pictures=PicturesRequest(
-            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
-            stride=stride,
-            value_range=values.value_range(value_range),
-            label_offset=label_offset,
-            class_order=values.class_order(class_order),
-            columns=values.columns(path_column, label_column, path_suffix),
-            max_pixels=values.pixels(max_pixels),
-            task=task,
-            masks=masks,
-        ),
+        preprocessing=preprocessing.request(),
+        pictures=pictures.request(),
         pack=pack,
     )
-    with shown_progress(quiet=quiet or json_) as progress:
+    with shown_progress(quiet=tells.little) as progress:
         record = evaluate_model(request, progress)
-    if json_:
-        write_json(loads(record.model_dump_json()))
-    elif quiet:
-        figure = record.task.figures[0].after if record.task else record.scores.accuracy
-        write(str(figure))
-    else:
-        from adabn_cli.reports.terminal.evaluation import render
-
-        show(render(record))
+    figure = record.task.figures[0].after if record.task else record.scores.accuracy
+    tells.show(record.model_dump_json(), figure, lambda: render(record))
     return 0

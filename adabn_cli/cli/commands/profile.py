@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from adabn_cli.cli import values
-from adabn_cli.cli.consoles import show, write, write_json
-from adabn_cli.cli.option_groups import data as data_options
-from adabn_cli.cli.option_groups import labels as label_options
-from adabn_cli.cli.option_groups import shared as options
+from adabn_cli.cli.option_groups.model import ModelPath, RunningModelOptions
+from adabn_cli.cli.option_groups.option import Option
+from adabn_cli.cli.option_groups.output import Force, OutputOptions
+from adabn_cli.cli.option_groups.pictures import MaxImages, PictureOptions
+from adabn_cli.cli.option_groups.preprocessing import InputOptions
+from adabn_cli.cli.option_groups.spread import Without
 from adabn_cli.cli.progress import shown_progress
 
 
+class SourcePictureOptions(PictureOptions):
+    """Those of the source, of which a few are enough."""
+
+    max_images: MaxImages = 256
+
+
 def profile(
-    model: options.ModelPath,
+    *,
+    model: ModelPath,
     source: Annotated[
         str,
-        typer.Option(
+        Option(
             "--source",
             "-s",
+            said="line",
             metavar="DATA",
             help="Pictures of the kind that the model was trained on, of all its classes, as "
             "--target of adapt.",
@@ -30,46 +37,20 @@ def profile(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--out",
             "-o",
+            said="line",
             metavar="FILE",
             help="The profile to write; by default MODEL with the suffix .profile, where adapt "
             "finds it.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
-    arch: options.Arch = None,
-    arch_args: options.ArchArgs = "",
-    weights: options.Weights = None,
-    output: options.OutputKey = None,
-    input_name: options.InputName = None,
-    trust_pickle: options.TrustPickle = False,
-    device: options.Device = "auto",
-    img_size: options.ImgSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    crop_pct: options.CropPct = None,
-    interpolation: options.Interpolation = None,
-    fast_decode: options.FastDecode = False,
-    labels: options.LabelsFrom = "auto",
-    class_map: label_options.ClassMap = None,
-    label_offset: label_options.LabelOffset = None,
-    class_order: label_options.ClassOrder = None,
-    path_column: data_options.PathColumn = None,
-    label_column: data_options.LabelColumn = None,
-    path_suffix: data_options.PathSuffix = None,
-    batch_size: options.BatchSize = 32,
-    workers: options.Workers = None,
-    max_images: options.MaxImages = 256,
-    max_bad: options.MaxBad = "5%",
-    stride: options.Stride = 1,
-    value_range: options.ValueRange = None,
-    max_pixels: data_options.MaxPixels = None,
-    seed: options.Seed = 0,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    force: Force = False,
+    loading: Annotated[RunningModelOptions, Without("bf16")],
+    preprocessing: InputOptions,
+    pictures: Annotated[SourcePictureOptions, Without("task", "masks")],
+    tells: OutputOptions,
 ) -> int:
     """Measure what a model's layers show on source pictures, into a small file.
 
@@ -78,45 +59,17 @@ def profile(
     """
     from adabn_cli.jobs.profile import ProfileRequest
     from adabn_cli.jobs.profile import profile as profile_model
-    from adabn_cli.jobs.scored_data import PicturesRequest
-    from adabn_cli.models.architectures.build import parse_arch_args
-    from adabn_cli.models.open import ModelRequest
+    from adabn_cli.reports.terminal.profile import render
 
     request = ProfileRequest(
-        model=ModelRequest(
-            model,
-            arch=arch,
-            arch_args=parse_arch_args(arch_args),
-            weights=weights,
-            output=output,
-            trust_pickle=trust_pickle,
-            device=device,
-            input_name=input_name,
-        ),
+        model=loading.request(model),
         source=values.location(source),
-        preprocessing=values.preprocessing_options(
-            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
-        ),
-        pictures=PicturesRequest(
-            *(batch_size, workers, max_images, values.max_bad(max_bad), seed, labels, class_map),
-            stride=stride,
-            value_range=values.value_range(value_range),
-            label_offset=label_offset,
-            class_order=values.class_order(class_order),
-            columns=values.columns(path_column, label_column, path_suffix),
-            max_pixels=values.pixels(max_pixels),
-        ),
+        preprocessing=preprocessing.request(),
+        pictures=pictures.request(),
         out=out,
         force=force,
     )
-    with shown_progress(quiet=quiet or json_) as progress:
+    with shown_progress(quiet=tells.little) as progress:
         record = profile_model(request, progress)
-    if json_:
-        write_json(loads(record.model_dump_json()))
-    elif quiet:
-        write(record.path)
-    else:
-        from adabn_cli.reports.terminal.profile import render
-
-        show(render(record))
+    tells.show(record.model_dump_json(), record.path, lambda: render(record))
     return 0

@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from adabn_cli.cli import consoles
+from adabn_cli.cli.option_groups.renderings import Paths
 from adabn_cli.errors import UsageError
 from adabn_cli.files import appearing, cannot_be_written, may_write, require_distinct
 
@@ -35,8 +36,6 @@ _MARKS = {
 }
 _FIRST_BYTES = 1000
 STDOUT = "-"
-#: How renderings name files: relative to the run, the same on every machine, or as they were.
-Paths = Literal["relative", "absolute"]
 _SIDE_BY_SIDE = "--md"
 
 

@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adabn_cli.cli import values
-from adabn_cli.cli.option_groups import data as data_options
-from adabn_cli.cli.option_groups import shared as options
+from adabn_cli.cli.option_groups.method import AdaptInitial
+from adabn_cli.cli.option_groups.model import ModelPath, RunningModelOptions
+from adabn_cli.cli.option_groups.option import Option
+from adabn_cli.cli.option_groups.output import Debug
+from adabn_cli.cli.option_groups.pictures import MaxPixels, ValueRange
+from adabn_cli.cli.option_groups.preprocessing import InputOptions
+from adabn_cli.cli.option_groups.spread import Without
 
 if TYPE_CHECKING:
     from adabn_cli.jobs.watch.stream import Event
@@ -29,20 +34,26 @@ _NAP = 0.1
 
 
 def watch(
-    model: options.ModelPath,
+    *,
+    model: ModelPath,
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder in which pictures arrive.")
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Where pack.safetensors is written and replaced."
+        Option(
+            "--out",
+            "-o",
+            said="line",
+            metavar="DIR",
+            help="Where pack.safetensors is written and replaced.",
         ),
     ],
     momentum: Annotated[
         float,
-        typer.Option(
+        Option(
             "--momentum",
+            said="line",
             metavar="M",
             rich_help_panel=_STREAM,
             help="The weight in 0 to 1 of each new batch, from the source on.",
@@ -50,14 +61,20 @@ def watch(
     ] = 0.1,
     every: Annotated[
         int,
-        typer.Option(
-            "--every", metavar="N", min=1, rich_help_panel=_STREAM, help="Pictures a batch."
+        Option(
+            "--every",
+            said="settings",
+            metavar="N",
+            min=1,
+            rich_help_panel=_STREAM,
+            help="Pictures a batch.",
         ),
     ] = 32,
     interval: Annotated[
         float,
-        typer.Option(
+        Option(
             "--interval",
+            said="settings",
             metavar="SECONDS",
             min=0,
             rich_help_panel=_STREAM,
@@ -66,8 +83,9 @@ def watch(
     ] = 2.0,
     patience: Annotated[
         float | None,
-        typer.Option(
+        Option(
             "--patience",
+            said="settings",
             metavar="SECONDS",
             min=0,
             rich_help_panel=_STREAM,
@@ -76,8 +94,9 @@ def watch(
     ] = None,
     max_images: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--max-images",
+            said="line",
             metavar="N",
             min=1,
             rich_help_panel=_STREAM,
@@ -86,29 +105,27 @@ def watch(
     ] = None,
     once: Annotated[
         bool,
-        typer.Option("--once", rich_help_panel=_STREAM, help="Take what is there, and end."),
+        Option("--once", said="line", rich_help_panel=_STREAM, help="Take what is there, and end."),
     ] = False,
-    adapt_initial: options.AdaptInitial = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the pack that is there.")] = False,
-    arch: options.Arch = None,
-    arch_args: options.ArchArgs = "",
-    weights: options.Weights = None,
-    output: options.OutputKey = None,
-    input_name: options.InputName = None,
-    trust_pickle: options.TrustPickle = False,
-    device: options.Device = "auto",
-    img_size: options.ImgSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    crop_pct: options.CropPct = None,
-    interpolation: options.Interpolation = None,
-    fast_decode: options.FastDecode = False,
-    value_range: options.ValueRange = None,
-    max_pixels: data_options.MaxPixels = None,
+    adapt_initial: AdaptInitial = False,
+    force: Annotated[
+        bool, Option("--force", said="line", help="Replace the pack that is there.")
+    ] = False,
+    loading: Annotated[RunningModelOptions, Without("bf16")],
+    preprocessing: InputOptions,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", rich_help_panel="Output", help="Print drift alone.")
+        bool,
+        Option(
+            "--quiet",
+            "-q",
+            said="settings",
+            rich_help_panel="Output",
+            help="Print drift alone.",
+        ),
     ] = False,
-    debug: options.Debug = False,
+    debug: Debug = False,
 ) -> int:
     """Adapt to the pictures that arrive in a folder; ends at Ctrl-C or SIGTERM.
 
@@ -117,25 +134,12 @@ def watch(
     """
     from adabn_cli.jobs.watch.request import WatchRequest
     from adabn_cli.jobs.watch.stream import watch as watch_folder
-    from adabn_cli.models.architectures.build import parse_arch_args
-    from adabn_cli.models.open import ModelRequest
 
     request = WatchRequest(
-        model=ModelRequest(
-            model,
-            arch=arch,
-            arch_args=parse_arch_args(arch_args),
-            weights=weights,
-            output=output,
-            trust_pickle=trust_pickle,
-            device=device,
-            input_name=input_name,
-        ),
+        model=loading.request(model),
         folder=folder,
         out=out,
-        preprocessing=values.preprocessing_options(
-            img_size, mean, std, crop_pct, interpolation, fast_decode=fast_decode
-        ),
+        preprocessing=preprocessing.request(),
         value_range=values.value_range(value_range),
         max_pixels=values.pixels(max_pixels),
         momentum=momentum,
