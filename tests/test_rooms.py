@@ -16,8 +16,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 
 SPEECH = {"errors", "text"}
-WORDS = SPEECH | {"files", "histogram", "machine", "model", "moments", "preprocessing"}
-WORDS |= {"process_group", "ranks", "tensor_file", "version"}
+WORDS = SPEECH | {"dependence", "files", "histogram", "machine", "model", "moments"}
+WORDS |= {"preprocessing", "process_group", "ranks", "tensor_file", "version"}
 METHOD = {"adaptation", "adaptation.engines", "adaptation.rules"}
 PARTS = {"adaptation.engines", "data", "measures", "models"}
 
@@ -35,7 +35,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "adaptation": WORDS | {"adaptation.rules"},
     "adaptation.engines": WORDS | {"adaptation"},
     "models": WORDS | {"adaptation.rules", "torchvision_import"},
-    "data": SPEECH | {"model", "preprocessing", "ranks"},
+    "data": SPEECH | {"dependence", "model", "preprocessing", "ranks"},
     "measures": SPEECH | {"model", "moments", "ranks"},
     "jobs": WORDS | METHOD | PARTS | {"record"},
     "gates": SPEECH | {"jobs", "measures", "record"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from adabn_cli.data.tables.columns import BY_HEADER, Columns
 from adabn_cli.data.target import Target, TargetRequest
 from adabn_cli.data.truth.classes import Order
 from adabn_cli.data.truth.labels import LabelRequest, Labels, read_labels
+from adabn_cli.dependence import FREE
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.checks.label_check import (
     Doubt,
@@ -39,25 +40,28 @@ from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 
 @dataclass(frozen=True)
 class PicturesRequest:
-    """How pictures are read and where their labels come from; see the options of those names."""
+    """How pictures are read and where their labels come from; see the options of those names.
+
+    What is free here is compared as it is found: which pictures and which labels there are.
+    """
 
     batch_size: int = 32
-    workers: int | None = None
-    max_images: int | None = None
-    max_bad: int | float = 0.05
-    seed: int = 0
-    labels: str = "auto"
-    class_map: Path | None = None
-    keeping: Keeping | None = None
+    workers: int | None = field(default=None, metadata=FREE)
+    max_images: int | None = field(default=None, metadata=FREE)
+    max_bad: int | float = field(default=0.05, metadata=FREE)
+    seed: int = field(default=0, metadata=FREE)
+    labels: str = field(default="auto", metadata=FREE)
+    class_map: Path | None = field(default=None, metadata=FREE)
+    keeping: Keeping | None = field(default=None, metadata=FREE)
     kind: str | None = None
     stride: int = 1
     value_range: ValueRange | None = None
     columns: Columns = BY_HEADER
     max_pixels: int | None = None
-    ranks: Ranks = ALONE
-    shard: Shard = WHOLE
+    ranks: Ranks = field(default=ALONE, metadata=FREE)
+    shard: Shard = field(default=WHOLE, metadata=FREE)
     task: str = "auto"
-    masks: Path | None = None
+    masks: Path | None = field(default=None, metadata=FREE)
     label_offset: int | None = None
     class_order: Order | None = None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from adabn_cli.dependence import FREE
 from adabn_cli.errors import UsageError
 from adabn_cli.models.architectures.build import (
     Architecture,
@@ -31,16 +32,16 @@ class ModelRequest:
     the model from before BatchNorm was folded in. `bf16` is for all but graphs.
     """
 
-    path: Path
+    path: Path = field(metadata=FREE)
     _: KW_ONLY
-    arch: str | None = None
+    arch: str | None = field(default=None, metadata=FREE)
     arch_args: Mapping[str, object] | None = None
-    weights: str | None = None
+    weights: str | None = field(default=None, metadata=FREE)
     output: str | None = None
-    trust_pickle: bool = False
-    device: str = "cpu"
+    trust_pickle: bool = field(default=False, metadata=FREE)
+    device: str = field(default="cpu", metadata=FREE)
     input_name: str | None = None
-    reference: Path | None = None
+    reference: Path | None = field(default=None, metadata=FREE)
     bf16: bool = False
 
     @property

@@ -47,8 +47,15 @@ def shards(sample_model, few_pictures, tmp_path_factory) -> list[Path]:
 def collected(model: Path, target: Path, folder: Path, index: int, size: int, **options) -> Path:
     out = folder / f"shard-{index}"
     pictures = PicturesRequest(batch_size=options.pop("batch_size", 6), **options)
-    collect(CollectRequest(ModelRequest(model), target, Shard(index, size), pictures=pictures,
-                           out=out))  # fmt: skip
+    collect(
+        CollectRequest(
+            model=ModelRequest(model),
+            target=target,
+            shard=Shard(index, size),
+            pictures=pictures,
+            out=out,
+        )
+    )
     return out
 
 
@@ -211,7 +218,7 @@ def test_what_cannot_be_read_is_counted_and_told(command, sample_model, few_pict
 
 
 def test_the_method_of_a_shard_is_adabn(sample_model, few_pictures):
-    request = CollectRequest(ModelRequest(sample_model), few_pictures, Shard())
+    request = CollectRequest(model=ModelRequest(sample_model), target=few_pictures, shard=Shard())
     assert request.adaptation == Adaptation()
 
 

@@ -36,6 +36,8 @@ def merge(
     from adabn_cli.jobs.shards.merge import merge as merge_shards
     from adabn_cli.reports.terminal.shards import render_merged
 
-    record = merge_shards(MergeRequest(loading.request(model), tuple(shards), out, force))
+    record = merge_shards(
+        MergeRequest(model=loading.request(model), shards=tuple(shards), out=out, force=force)
+    )
     tells.show(record.model_dump_json(), record.path, lambda: render_merged(record, str(model)))
     return 0

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adabn_cli.data.tables.rows import Row, Rows
+from adabn_cli.dependence import option
 from adabn_cli.text import first_few, one_line
 
 #: What to do about a header that is not understood.
@@ -46,8 +47,8 @@ class Columns:
     See --path-column, --label-column and --path-suffix.
     """
 
-    path: str | None = None
-    label: str | None = None
+    path: str | None = field(default=None, metadata=option("--path-column"))
+    label: str | None = field(default=None, metadata=option("--label-column"))
     path_suffix: str = ""
 
     def whole(self, path: str) -> str:

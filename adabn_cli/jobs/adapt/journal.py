@@ -290,7 +290,8 @@ def _locked(folder: Path) -> TextIO:
 
 
 def _require_same(kept: Mapping[str, str], request: Mapping[str, str], folder: Path) -> None:
-    differ = [name for name in request if kept.get(name) != request[name]]
+    # What an earlier adabn did not know of had no influence then.
+    differ = [name for name in request if kept.get(name, request[name]) != request[name]]
     if not differ:
         return
     raise UsageError(

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.data.listing import Location, files_of
+from adabn_cli.dependence import FREE, option
 from adabn_cli.errors import UsageError
 from adabn_cli.jobs.adapt.memory_plan import Limits
 from adabn_cli.jobs.preprocessing import PreprocessingOptions
@@ -22,22 +23,22 @@ OnHarm = Literal["keep", "warn", "fail"]
 class AdaptRequest:
     """All that a run depends on; see the options of those names. A `dry_run` writes nothing."""
 
-    model: ModelRequest
-    target: Location
-    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    model: ModelRequest = field(metadata=FREE)
+    target: Location = field(metadata=FREE)
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions, metadata=FREE)
     pictures: PicturesRequest = field(default_factory=PicturesRequest)
-    adaptation: Adaptation = field(default_factory=Adaptation)
+    adaptation: Adaptation = field(default_factory=Adaptation, metadata=FREE)
     engine: str = "exact"
-    profile: Path | None = None
-    source: Location | None = None
+    profile: Path | None = field(default=None, metadata=FREE)
+    source: Location | None = field(default=None, metadata=FREE)
     verify: bool = False
-    held_out: Location | None = None
+    held_out: Location | None = field(default=None, metadata=option("--eval"))
     on_harm: OnHarm = "warn"
-    folder: Path | None = None
-    force: bool = False
-    limits: Limits = field(default_factory=Limits)
-    resume: bool = False
-    dry_run: bool = False
+    folder: Path | None = field(default=None, metadata=FREE)
+    force: bool = field(default=False, metadata=FREE)
+    limits: Limits = field(default_factory=Limits, metadata=FREE)
+    resume: bool = field(default=False, metadata=FREE)
+    dry_run: bool = field(default=False, metadata=FREE)
 
     @property
     def files(self) -> tuple[Path, ...]:

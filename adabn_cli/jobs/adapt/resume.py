@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adabn_cli.adaptation.engines.spill_file import SpillError
+from adabn_cli.dependence import settings
 from adabn_cli.errors import StoppedError, UsageError
 from adabn_cli.jobs.adapt.journal import Journal, beside
 from adabn_cli.machine import MemoryShortError
@@ -71,31 +72,22 @@ def kept_while_running(job: Job) -> Iterator[Journal | None]:
 
 
 def _depends_on(job: Job) -> dict[str, str]:
-    """All that the result depends on, by names for people; memory, disk and threads are not."""
+    """All that the result depends on, by names for people: what was found, and asked for."""
     request, pictures, profile = job.request, job.pictures, job.installer.profile
     checkpoint, options = job.opened.checkpoint, asdict(request.model)
     # Found in the files themselves, wherever these lie now.
     del options["path"]
     digest = hashlib.sha256(profile.as_bytes()).hexdigest() if profile else None
-    settings = {
+    found = {
         "model": [checkpoint.sha256, job.opened.model.architecture],
         "pictures": pictures.target.fingerprint,
         "options of the model": options,
         "preprocessing": asdict(job.preprocessing),
         "method": asdict(job.installer.adaptation),
         "profile": digest,
-        "--engine": request.engine,
-        "--batch-size": request.pictures.batch_size,
         "--device": job.opened.model.device,
         "--labels": [request.pictures.labels, request.pictures.class_map, request.pictures.masks],
-        "--label-offset": request.pictures.label_offset,
-        "--class-order": request.pictures.class_order,
-        "--task": request.pictures.task,
-        "--eval": request.held_out,
-        "--verify": request.verify,
-        "--on-harm": request.on_harm,
         "versions": [__version__, version("torch")],
+        **{asked.option: asked.value for asked in settings(request)},
     }
-    return {
-        name: json.dumps(value, default=str, sort_keys=True) for name, value in settings.items()
-    }
+    return {name: json.dumps(value, default=str, sort_keys=True) for name, value in found.items()}

@@ -20,6 +20,7 @@ from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
 from adabn_cli.adaptation.installer import Installer
 from adabn_cli.adaptation.methods import Adaptation
 from adabn_cli.data.listing import Location, files_of
+from adabn_cli.dependence import FREE, settings
 from adabn_cli.errors import UsageError
 from adabn_cli.files import may_write, require_apart, write_whole
 from adabn_cli.jobs.checks.adaptable import left_out_warning, require_adaptable, require_signal
@@ -49,18 +50,18 @@ from adabn_cli.ranks import Shard
 from adabn_cli.record import CollectRecord, SkippedPicture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CollectRequest:
     """Which shard of which target, for which model; see the options of those names."""
 
     model: ModelRequest
-    target: Location
-    shard: Shard
-    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    target: Location = field(metadata=FREE)
+    shard: Shard = field(metadata=FREE)
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions, metadata=FREE)
     pictures: PicturesRequest = field(default_factory=PicturesRequest)
     adaptation: Adaptation = field(default_factory=Adaptation)
-    out: Path | None = None
-    force: bool = False
+    out: Path | None = field(default=None, metadata=FREE)
+    force: bool = field(default=False, metadata=FREE)
 
 
 def collect(
@@ -149,30 +150,32 @@ def _measured(
     return found, scores
 
 
+#: What files of version 1 say even if it is the default.
+_ALWAYS = (
+    *("--output", "--value-range", "--max-pixels", "--batch-size"),
+    *("--layers", "--prior", "--alpha"),
+)
+
+
 def _depends_on(
     request: CollectRequest, preprocessing: Preprocessing, found: ScoredPictures
 ) -> dict[str, object]:
-    """All that shards must have in common, by names for people, as JSON holds it."""
+    """All that shards must have in common, by names for people: what was found, and was asked."""
     names = "\n".join(picture.name for picture in found.target.listing.pictures)
-    pictures, adaptation = request.pictures, request.adaptation
+    pictures = request.pictures
     return {
         "model": weights_of(found.model),
-        "--output": request.model.output,
         "pictures": hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest(),
-        "preprocessing": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(preprocessing).items()
-        },
-        "--value-range": list(pictures.value_range) if pictures.value_range else None,
-        "--max-pixels": pictures.max_pixels,
-        "--labels or --class-map": [found.labels.origin, list(found.labels.classes or ())],
-        "--batch-size": pictures.batch_size,
+        "preprocessing": asdict(preprocessing),
+        "--labels or --class-map": [found.labels.origin, found.labels.classes or ()],
         "--max-images": pictures.max_images,
         "--seed": pictures.seed if pictures.max_images else None,
-        "--layers": list(adaptation.layers),
-        "--prior": adaptation.prior,
-        "--alpha": adaptation.alpha,
         "version of torch": torch.__version__,
+        **{
+            asked.option: asked.value
+            for asked in settings(request)
+            if asked.given or asked.option in _ALWAYS
+        },
     }
 
 

@@ -33,7 +33,7 @@ from adabn_cli.record import DivergencePart, MergeRecord, ScoresPart
 from adabn_cli.text import first_few
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeRequest:
     """The model, the files of all its shards in any order, and the pack to write."""
 
@@ -112,8 +112,8 @@ def _all_shards(files: Sequence[Path]) -> list[Collected]:
         first_file, first = next(iter(found.values()), (file, shard))
         differ = [
             name
-            for name in first.depends_on
-            if first.depends_on[name] != shard.depends_on.get(name)
+            for name in {**first.depends_on, **shard.depends_on}
+            if first.depends_on.get(name) != shard.depends_on.get(name)
         ]
         if first.shard.size != shard.shard.size:
             differ.append("number of shards")
