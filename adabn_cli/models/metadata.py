@@ -45,7 +45,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What the file says; None where it says nothing. Each `_source` names the key it came from."""
+    """What the file says; None if it says nothing. Each `_source` names the key it came from."""
 
     architecture: str | None = None
     architecture_source: str = ""
@@ -139,7 +139,7 @@ def _classes(saved: Mapping[str, Any], notes: list[str]) -> tuple[tuple[str, ...
 
 
 def _class_names(key: str, value: Any) -> tuple[str, ...] | None:
-    """Names in the order of the outputs; None where they are not a complete list."""
+    """Names in the order of the outputs; None if they are not a complete list."""
     if isinstance(value, Mapping):
         pairs = [(index, name) for name, index in value.items()]
         pairs = pairs if key in _NAME_TO_INDEX or not _has_indices(value) else list(value.items())

@@ -80,7 +80,7 @@ def _most_alike(module: nn.Module, views: Sequence[KeyView]) -> KeyView:
 
 
 def _known(checkpoint: Checkpoint, views: Sequence[KeyView]) -> KeyView:
-    """The first view that the index has an architecture for; the plain one where it has none."""
+    """The first view that the index has an architecture for; the plain one if it has none."""
     index = ArchitectureIndex.shipped()
     for view in views:
         entries = plain_entries(checkpoint.seen(view.names).entries)
@@ -125,7 +125,7 @@ def _require_its_class(
     arch: str,
     arch_args: Mapping[str, object] | None,
 ) -> None:
-    """Raises UsageError where --arch is not what the classes of a trusted pickle came from."""
+    """Raises UsageError if --arch is not what the classes of a trusted pickle came from."""
     kind, code = type(module), checkpoint.asked.code
     if code is not None and checkpoint.trusted_pickle and not arch_args:
         builder = None if isinstance(code.callable, type) else code.module.__name__

@@ -54,7 +54,7 @@ class ModelRequest:
 
     @cached_property
     def code(self) -> NamedCode | None:
-        """The code that `arch` names; None where it names none, or a library's network."""
+        """The code that `arch` names; None if it names none, or a library's network."""
         return None if self.arch is None else named_code(self.arch)
 
 
@@ -83,7 +83,7 @@ class OpenedModel:
 def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> OpenedModel:
     """The model in a file, on the requested device; in a `checkpoint` that was opened before.
 
-    Raises ModelError where the file or its architecture cannot be used, UnsafeError where loading
+    Raises ModelError if the file or its architecture cannot be used, UnsafeError if loading
     would run code, UsageError for an architecture or device that is not there.
     """
     device = _device(request.device)
@@ -183,7 +183,7 @@ def _require_no_input_or_reference(request: ModelRequest) -> None:
 
 
 def _published(architecture: Architecture) -> Preprocessing | None:
-    """That of the published weights; borrowed where the classes are not theirs."""
+    """That of the published weights; borrowed if the classes are not theirs."""
     published = architecture.preprocessing
     if published is None or architecture.classes:
         return published

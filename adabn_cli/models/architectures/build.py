@@ -263,7 +263,7 @@ def load_entries(module: nn.Module, entries: Mapping[str, Tensor], where: str) -
     """Loads the state dict into the module; notes on what was let pass.
 
     Only BatchNorm's batch counters may be missing (they become 0) or left over: no eval forward
-    reads them, and old checkpoints lack them. Raises ModelError where anything else differs.
+    reads them, and old checkpoints lack them. Raises ModelError if anything else differs.
     """
     state = module.state_dict()
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -1,7 +1,7 @@
 """Under which names a state dict's entries may be meant: as they are, with a prefix, without one.
 
 A training module keeps its network as a part of itself, under a name of its choice, and losses and
-metrics beside it. Which view is meant shows where an architecture has just its keys. Knows no
+metrics beside it. Which view is meant shows if an architecture has just its keys. Knows no
 architecture and no file.
 """
 
@@ -100,7 +100,7 @@ def _views(keys: Collection[str], stripped: Sequence[str]) -> Iterator[KeyView]:
 
 
 def _without_shared_part(names: dict[str, str]) -> dict[str, str]:
-    """The names without their first part, where they share it; none where they do not."""
+    """The names without their first part, where they share it; none if they do not."""
     parts = {name.partition(".")[0] for name in names}
     if len(parts) != 1 or parts & names.keys():
         return {}

@@ -29,7 +29,7 @@ Probed = tuple[str, int]
 
 @dataclass(frozen=True)
 class Published:
-    """What a library says of an architecture's weights; None where it has none."""
+    """What a library says of an architecture's weights; None if it has none."""
 
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
@@ -206,7 +206,7 @@ def inferred_arguments(
 
 
 def build_empty(library: Library, name: str, arguments: Mapping[str, object]) -> nn.Module:
-    """The architecture on the CPU, with zeros where its constructor draws random weights.
+    """The architecture on the CPU, with zeros if its constructor draws random weights.
 
     Drawing takes 1.7 s for a ViT-B. What the constructor computes without drawing, such as index
     tables outside the state dict, is there.
@@ -309,7 +309,7 @@ def _crop_pct(crop: int, resize: int) -> float:
 
 
 def installed_library(name: str) -> Library:
-    """The library called `name`; UsageError where it is not installed."""
+    """The library called `name`; UsageError if it is not installed."""
     if name not in installed_libraries():
         raise UsageError(
             f"{name} is not installed.",

@@ -1,7 +1,7 @@
 """Which architecture a state dict belongs to, by its keys and shapes.
 
-Knows the index and how to build what it names; knows no checkpoint file. A name counts only where
-the installed library builds just these keys and shapes. Where several do, they count as one if they
+Knows the index and how to build what it names; knows no checkpoint file. A name counts only if
+the installed library builds just these keys and shapes. If several do, they count as one if they
 compute the same; if they do not, that is an error: equal keys do not make an equal network.
 """
 
@@ -40,8 +40,8 @@ def recognise_architecture(
     """The architecture of torchvision or timm that fits the state dict, sized like it.
 
     `claimed` is a name from the checkpoint's metadata, with or without its library. It decides
-    between names that fit, and is passed over where it does not fit or is of another package.
-    Raises ModelError where none fits, naming the nearest and what differs, and where several fit
+    between names that fit, and is passed over if it does not fit or is of another package.
+    Raises ModelError if none fits, naming the nearest and what differs, and if several fit
     that give other outputs for the same picture.
     """
     shapes = shapes_of(entries)
@@ -75,7 +75,7 @@ def _claims(claimed: str | None) -> list[str]:
 
 
 def _by_published_weights(names: list[str]) -> tuple[list[str], list[str]]:
-    """The names that have published weights, and the others; all are the first where none has.
+    """The names that have published weights, and the others; all are the first if none has.
 
     Nearly every checkpoint was made from published weights or from an architecture that has them.
     Without this a plain ResNet-18 would be refused for timm's resnetblur18, which has none.
@@ -117,7 +117,7 @@ def _fitting(names: list[str], shapes: Shapes) -> dict[str, Architecture]:
 
 
 def _built(full_name: str, shapes: Shapes) -> Architecture | None:
-    """The architecture; None where the installed libraries do not have it, or not any more."""
+    """The architecture; None if the installed libraries do not have it, or not any more."""
     package, _, name = full_name.partition(":")
     try:
         return build_named(package, name, {}, shapes)
@@ -156,7 +156,7 @@ def _picture(architecture: Architecture, entries: Mapping[str, Tensor]) -> Tenso
 def _outputs(
     architecture: Architecture, entries: Mapping[str, Tensor], picture: Tensor
 ) -> list[Tensor]:
-    """Outputs with the weights loaded; none where the architecture refuses the picture's size."""
+    """Outputs with the weights loaded; none if the architecture refuses the picture's size."""
     load_entries(architecture.module, entries, architecture.name)
     try:
         with torch.no_grad():

@@ -76,7 +76,7 @@ def find_weights(root: Any, choice: str | None, where: str) -> Weights:
     `choice` is "ema", "model" or a key. Without one a moving average comes before the weights as
     trained: torchvision's script tests with it, timm's create_model loads it, and it is what gets
     published.
-    Raises ModelError where there are none or the choice is open, UsageError for a wrong choice.
+    Raises ModelError if there are none or the choice is open, UsageError for a wrong choice.
     """
     candidates = _candidates(root)
     if not candidates:

@@ -84,8 +84,8 @@ def patch(
 ) -> None:
     """Writes `target`: the bytes of `source` with the edited tensors' values replaced.
 
-    Raises ModelError where `source` is no longer the file of that `sha256`, where two edits of the
-    same memory disagree, or where any other byte differs afterwards.
+    Raises ModelError if `source` is no longer the file of that `sha256`, where two edits of the
+    same memory disagree, or if any other byte differs afterwards.
     """
     with appearing(target) as temporary:
         copy_of(source, temporary, sha256)
@@ -107,7 +107,7 @@ def sha256_of(path: Path) -> str:
 def cast_as_stored(key: str, value: Tensor, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     """The value in the dtype and shape that a file stores.
 
-    Raises ModelError for another number of elements, and where the dtype cannot hold a value
+    Raises ModelError for another number of elements, and if the dtype cannot hold a value
     (float16 ends at 65504: a variance can lie beyond it).
     """
     count = 1
@@ -130,7 +130,7 @@ def cast_as_stored(key: str, value: Tensor, dtype: torch.dtype, shape: Sequence[
 
 
 def copy_of(source: Path, target: Path, sha256: str) -> None:
-    """Copies a file; raises ModelError where it is no longer the one of that hash."""
+    """Copies a file; raises ModelError if it is no longer the one of that hash."""
     digest = hashlib.sha256()
     with source.open("rb") as old, target.open("wb") as new:
         while chunk := old.read(_CHUNK):

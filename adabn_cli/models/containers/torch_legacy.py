@@ -20,7 +20,7 @@ _DATA, _KEYS, _PICKLES = 3, 4, 5
 def lay_out(path: Path) -> PickledFile:
     """What the file's pickles would do and where each storage's bytes are.
 
-    Raises ModelError where the file is damaged or cut off.
+    Raises ModelError if the file is damaged or cut off.
     """
     with path.open("rb") as file:
         audits = tuple(audit_pickle(file, str(path)) for _ in range(_PICKLES))

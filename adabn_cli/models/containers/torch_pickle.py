@@ -48,7 +48,7 @@ _ELEMENT_BYTES = {
 class PickledFile:
     """A file of torch.save: all its pickles, the one with the data, and its storages' bytes.
 
-    `unpatchable` says why storages cannot be replaced in place, "" where they can.
+    `unpatchable` says why storages cannot be replaced in place, "" if they can.
     """
 
     audits: tuple[PickleAudit, ...]
@@ -70,7 +70,7 @@ class Unpickled:
     pickle_module: ModuleType | None
 
     def place(self, tensor: Tensor) -> TensorPlace | None:
-        """Where a tensor's values lie in the file; None where that cannot be told."""
+        """Where a tensor's values lie in the file; None if that cannot be told."""
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_neg():
             return None
         span = self.storages.get(tensor.untyped_storage().data_ptr())
@@ -89,7 +89,7 @@ class Unpickled:
 
 
 def storage_bytes(storage: StoredStorage) -> int | None:
-    """The size of a storage in bytes; None where its type is not known or its size is negative."""
+    """The size of a storage in bytes; None if its type is not known or its size is negative."""
     kind = re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", storage.kind)
     size = _ELEMENT_BYTES.get(kind[1]) if kind else None
     return None if size is None or storage.numel < 0 else size * storage.numel

@@ -72,7 +72,7 @@ class ModelFolder:
         return self.kind.metadata(self)
 
     def build(self, entries: Mapping[str, Tensor]) -> Architecture:
-        """The network without its weights, built offline. Raises ModelError where it cannot be."""
+        """The network without its weights, built offline. Raises ModelError if it cannot be."""
         with _offline():
             return self.kind.build(self, entries)
 
@@ -81,9 +81,9 @@ class ModelFolder:
         return KeyView(self.kind.renamed(module, keys))
 
     def read_json(self, name: str) -> Mapping[str, Any]:
-        """The mapping in a JSON file of the folder; empty where there is no such file.
+        """The mapping in a JSON file of the folder; empty if there is no such file.
 
-        Raises ModelError where the file is damaged.
+        Raises ModelError if the file is damaged.
         """
         return json_in(self.path / name) if (self.path / name).is_file() else {}
 
@@ -130,7 +130,7 @@ class ModelFolder:
     def copied(self, target: Path) -> Iterator[Path]:
         """A new folder at `target` with all but the weights in it, to put these into.
 
-        It appears when the block ends well. Raises ModelError where it cannot be written.
+        It appears when the block ends well. Raises ModelError if it cannot be written.
         """
         target = Path(os.path.abspath(target))  # noqa: PTH100 - links stay what they are.
         try:

@@ -36,7 +36,7 @@ def folder_kind_of(path: Path) -> FolderKind:
     raise ModelError(
         "The folder's config.json is not one of timm, transformers or segmentation-models-pytorch.",
         where=str(path / CONFIG),
-        hint="Give the file of weights inside the folder, and --arch where its keys do not tell.",
+        hint="Give the file of weights inside the folder, and --arch if its keys do not tell.",
     )
 
 

@@ -32,7 +32,7 @@ class _Geometry:
 
 
 def read_image_processor(given: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...]]:
-    """The preprocessing, and why there is none where the configuration says too little."""
+    """The preprocessing, and why there is none if the configuration says too little."""
     if not given:
         return None, ()
     if given.get("auto_map"):
@@ -71,7 +71,7 @@ def _kind(given: Mapping[str, Any]) -> str:
 
 
 def _geometry(given: Mapping[str, Any]) -> _Geometry | None:
-    """None where the size is not said, or depends on the picture."""
+    """None if the size is not said, or depends on the picture."""
     kind, size = _kind(given), _sides(given.get("size"))
     if size is None or not given.get("do_resize", True):
         return None

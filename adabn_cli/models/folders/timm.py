@@ -49,7 +49,7 @@ class TimmFolder(FolderKind):
         given = given if isinstance(given, Mapping) else config
         names = config.get("label_names") or config.get("labels") or given.get("label_names")
         if isinstance(names, list) and all(str(name).startswith("LABEL_") for name in names):
-            names = None  # What transformers fills in where nobody said any.
+            names = None  # What transformers fills in if nobody said any.
         plain = {key: value for key, value in given.items() if "label" not in key}
         said = read_metadata({"pretrained_cfg": plain, "label_names": names})
         preprocessing, notes = said.preprocessing, list(said.notes)

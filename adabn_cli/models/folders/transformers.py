@@ -41,7 +41,7 @@ class TransformersFolder(FolderKind):
         if isinstance(labels, Mapping) and all(
             str(name).startswith("LABEL_") for name in labels.values()
         ):
-            labels = None  # What transformers fills in where nobody said any.
+            labels = None  # What transformers fills in if nobody said any.
         said = read_metadata({"id2label": labels})
         return Metadata(
             preprocessing=preprocessing,
@@ -90,7 +90,7 @@ class TransformersFolder(FolderKind):
     def renamed(self, module: nn.Module, keys: Collection[str]) -> dict[str, str]:
         """Names by transformers' own table: version 5 renamed layers, and saves under old names.
 
-        Empty where the installed version has no such table. Entries that it merges are left out.
+        Empty if the installed version has no such table. Entries that it merges are left out.
         """
         try:
             loading: Any = import_module("transformers.core_model_loading")
@@ -128,7 +128,7 @@ def _known_classes(kind: str) -> set[str]:
 
 
 def _processor(folder: ModelFolder) -> Mapping[str, Any]:
-    """The image processor's configuration; empty where there is none."""
+    """The image processor's configuration; empty if there is none."""
     found = folder.read_json("preprocessor_config.json")
     if not found:
         inner = folder.read_json("processor_config.json").get("image_processor")

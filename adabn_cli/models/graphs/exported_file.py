@@ -50,7 +50,7 @@ class ExportedFile:
     metadata: Mapping[str, str | list[str]]
 
     def network(self, device: torch.device) -> Network:
-        """The network on a device. Raises ModelError where it has nothing that can be adapted."""
+        """The network on a device. Raises ModelError if it has nothing that can be adapted."""
         try:
             signature = read_signature(self.program)
             graph = read_graph(self.program["graph_module"]["graph"], signature.results, device)
@@ -86,7 +86,7 @@ class ExportedFile:
 def read_exported(path: Path) -> ExportedFile:
     """The program in a .pt2 file, its tensors on the CPU. Executes and unpickles nothing.
 
-    Raises ModelError where it is damaged, compiled, or of an older kind.
+    Raises ModelError if it is damaged, compiled, or of an older kind.
     """
     spans, unpatchable = torch_zip.member_spans(path)
     name = _only_program(path, spans, compressed=bool(unpatchable))
@@ -120,7 +120,7 @@ def read_exported(path: Path) -> ExportedFile:
 
 
 def _only_program(path: Path, members: Collection[str], *, compressed: bool) -> str:
-    """The name of the one program in an archive. Raises ModelError where there is not just one."""
+    """The name of the one program in an archive. Raises ModelError if there is not just one."""
     names = [
         key.removeprefix("models/").removesuffix(".json")
         for key in members

@@ -224,7 +224,7 @@ def _normalized(
 
 
 def _operator(target: str) -> Callable[..., Any]:
-    """The operator of that name. Raises ModelError where it is not one for networks."""
+    """The operator of that name. Raises ModelError if it is not one for networks."""
     if target in _ON_NUMBERS:
         return _ON_NUMBERS[target]
     found = _OPERATOR.fullmatch(target)

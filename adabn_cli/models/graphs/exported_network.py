@@ -34,8 +34,8 @@ _NORMALIZE_ALONE = ("group_norm", "native_group_norm", "layer_norm", "native_lay
 class Signature:
     """What a program takes and gives. `tensors` maps names in the graph to those of its entries.
 
-    `smallest` and `largest` bound its batch; `size` is None where height or width is free. `keys`
-    name the results where they are a dict.
+    `smallest` and `largest` bound its batch; `size` is None if height or width is free. `keys`
+    name the results if they are a dict.
     """
 
     picture: str
@@ -50,7 +50,7 @@ class Signature:
 
 
 def read_signature(program: Mapping[str, Any]) -> Signature:
-    """The signature in a program's JSON. Raises ModelError where it takes more than pictures."""
+    """The signature in a program's JSON. Raises ModelError if it takes more than pictures."""
     graph, signature = program["graph_module"]["graph"], program["graph_module"]["signature"]
     tensors: dict[str, str] = {}
     numbers: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class ExportedNetwork:
     constants: Mapping[str, Tensor]
 
     def network(self, where: str) -> Network:
-        """The same for a GraphModel. Raises ModelError where it has nothing that can be adapted."""
+        """The same for a GraphModel. Raises ModelError if it has nothing that can be adapted."""
         names = self.signature.tensors
         visited = {
             names[node.statistics].rpartition(".")[0]: node.eps

@@ -49,7 +49,7 @@ class Network:
 class GraphModel:
     """A network read from a file, with what the file says beside it.
 
-    `output` picks the logits where the network gives several outputs; `write` saves changed
+    `output` picks the logits if the network gives several outputs; `write` saves changed
     entries in the format that was read.
     """
 

@@ -85,7 +85,7 @@ class TorchScriptFile:
         return said_beside(self.extra_files)
 
     def network(self, device: torch.device) -> Network:
-        """The network on a device. Raises ModelError where it has nothing that can be adapted."""
+        """The network on a device. Raises ModelError if it has nothing that can be adapted."""
         root = self.module.to(device)
         modules = dict(root.named_modules(remove_duplicate=False))
         entries = _entries(root)
@@ -122,7 +122,7 @@ class TorchScriptFile:
 def read_torchscript(path: Path, *, trust_pickle: bool = False) -> TorchScriptFile:
     """The network in a TorchScript file, on the CPU and in eval mode.
 
-    Raises ModelError where it is damaged or does not load, UnsafeError where its code could reach
+    Raises ModelError if it is damaged or does not load, UnsafeError if its code could reach
     files or other machines and is not trusted.
     """
     layout = torch_zip.lay_out(path)
@@ -217,7 +217,7 @@ def _fixed_layers(
 
 
 def _input_channels(modules: Iterable[RecursiveScriptModule]) -> int | None:
-    """Channels that the first convolution takes; None where there is none."""
+    """Channels that the first convolution takes; None if there is none."""
     for module in modules:
         weight = dict(module.named_parameters(recurse=False)).get("weight")
         if weight is not None and weight.dim() == 4:
@@ -263,7 +263,7 @@ def _stored_tensor(*args: Any) -> _StoredTensor:
 
 
 def _attributes(path: Path) -> Any:
-    """The tree of attributes; empty where it cannot be read, and the file is then saved anew."""
+    """The tree of attributes; empty if it cannot be read, and the file is then saved anew."""
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
         content = archive.read(name)
@@ -276,7 +276,7 @@ def _attributes(path: Path) -> Any:
 def _place(
     tree: Any, spans: Mapping[str, ByteSpan], key: str, tensor: Tensor
 ) -> TensorPlace | None:
-    """Where an entry's values lie in the file; None where that cannot be told."""
+    """Where an entry's values lie in the file; None if that cannot be told."""
     for name in key.split("."):
         tree = tree.attributes.get(name) if isinstance(tree, _Object) else None
     if not isinstance(tree, _StoredTensor) or tensor.shape != tree.shape:

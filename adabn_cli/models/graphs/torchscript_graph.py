@@ -1,6 +1,6 @@
 """TorchScript methods cut at the calls that lead to sites.
 
-A method whose module holds no site below it runs whole, in torch's own interpreter. Where there is
+A method whose module holds no site below it runs whole, in torch's own interpreter. If there is
 one, the stretches between such calls are compiled as functions of their own. Knows the graphs of
 torch's compiler; no file and no engine.
 """
@@ -264,9 +264,9 @@ _BIAS = 2
 
 
 def eps_of(module: RecursiveScriptModule, path: str) -> float | None:
-    """What a layer's code adds to variances, None where that cannot be told.
+    """What a layer's code adds to variances, None if that cannot be told.
 
-    Raises ModelError where it was traced in training mode, which it can never leave.
+    Raises ModelError if it was traced in training mode, which it can never leave.
     """
     own = getattr(module, "eps", None)  # A traced module has no such constants.
     found = own if isinstance(own, float) else 0.0
@@ -305,5 +305,5 @@ def operations_of(module: RecursiveScriptModule) -> list[Operation]:
 
 
 def _constant(node: _Node, place: int) -> Any:
-    """An input of a node, None where it is computed."""
+    """An input of a node, None if it is computed."""
     return list(node.inputs())[place].toIValue()

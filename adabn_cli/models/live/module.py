@@ -39,7 +39,7 @@ LOGITS_KEYS = ("logits", "out", "output", "pred", "preds")
 class EagerModel:
     """A live module, unwrapped. Its mode, hooks and requires_grad are as before after each call.
 
-    `output` picks the logits where the module returns a dict, a dataclass (a key) or a tuple (an
+    `output` picks the logits if the module returns a dict, a dataclass (a key) or a tuple (an
     index). `write` saves changed entries in the format the module was read from. With `bf16` it
     computes in bfloat16 where torch's autocast does; what it is measured by stays float32.
     """
@@ -235,7 +235,7 @@ def _activation(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Te
 
 
 def activation_of(site: Site, value: Tensor) -> Tensor:
-    """What is measured at a site. Raises ModelError where it has not the site's channels."""
+    """What is measured at a site. Raises ModelError if it does not have the site's channels."""
     if value.dim() < 2 or value.shape[1] != site.channels:
         raise ModelError(
             f"The input of {site.name} has shape {tuple(value.shape)}; "
@@ -249,7 +249,7 @@ def pick_outputs(outputs: Any, key: str | None) -> Outputs:
     """The logits in what a module returned (a tensor, tuple, dict or dataclass), or the boxes.
 
     Without a key: the tensor itself, the entry called "logits" or "out", the boxes of a detector's
-    list of dicts, or the first tensor of a tuple; None where there is none of these. Raises
+    list of dicts, or the first tensor of a tuple; None if there is none of these. Raises
     UsageError for a key that is not there.
     """
     if isinstance(outputs, Tensor):

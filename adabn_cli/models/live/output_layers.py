@@ -59,7 +59,7 @@ class OutputLayer:
         return bool((self.scale_C != 1).any() or (self.shift_C != 0).any())
 
     def activation(self, output: Any) -> Tensor:
-        """The output with its channels in dimension 1. Raises ModelError where it has none."""
+        """The output with its channels in dimension 1. Raises ModelError if it has none."""
         if not isinstance(output, Tensor) or output.dim() < 2:
             raise ModelError(
                 f"The output of {self.site.name} has no batch of channels.",
@@ -108,7 +108,7 @@ class OutputLayer:
 
 
 def as_output_layer(name: str, layer: nn.Module) -> OutputLayer | FixedLayer | None:
-    """The layer as a site, or why it cannot be one; None where it is of another kind."""
+    """The layer as a site, or why it cannot be one; None if it is of another kind."""
     if not isinstance(layer, _ConvNd | nn.Linear):
         return None
     if problem := _problem(layer):
@@ -136,7 +136,7 @@ def _problem(layer: nn.Module) -> str | None:
 
 
 def _factor_name(layer: nn.Module) -> str:
-    """The entry that scales with the output; empty where there is none."""
+    """The entry that scales with the output; empty if there is none."""
     if parametrize.is_parametrized(layer, "weight"):
         weight: Any = cast("Any", layer).parametrizations.weight
         if "1" in weight._modules or not (

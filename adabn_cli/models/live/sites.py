@@ -177,7 +177,7 @@ def _as_site(name: str, layer: nn.Module) -> Site | None:
 
 
 def input_channels(module: nn.Module) -> int | None:
-    """Channels that the first convolution takes; None where there is none."""
+    """Channels that the first convolution takes; None if there is none."""
     for _, layer in distinct_layers(module):
         weight = held_tensor(layer, "weight")
         if isinstance(layer, nn.modules.conv._ConvNd) and weight is not None:

@@ -1,4 +1,4 @@
-"""A call that waits in the middle: greenlets, or threads where greenlet is missing.
+"""A call that waits in the middle: greenlets, or threads if greenlet is missing.
 
 Knows torch's thread-local state and nothing else of torch; no module, no site.
 """

@@ -69,9 +69,9 @@ class OnnxFile:
     def write(self, path: Path, changed: Mapping[str, tuple[Entry, Tensor]]) -> None:
         """Writes the model with other values for these entries, and its data files beside it.
 
-        Only the entries' bytes differ. Where they do not lie in one piece, share a tensor with
+        Only the entries' bytes differ. If they do not lie in one piece, share a tensor with
         others, or a data file cannot keep its name, the model is saved anew. Raises ModelError
-        where a value does not fit, a file changed since it was read, or one would be overwritten.
+        if a value does not fit, a file changed since it was read, or one would be overwritten.
         """
         places = lay_out(self.path)
         edits: dict[str, dict[str, tuple[TensorPlace, Tensor]]] = {}
@@ -159,7 +159,7 @@ def require_onnx(path: Path) -> ModuleType:
 def read_onnx(path: Path, sha256: str) -> OnnxFile:
     """The content of an ONNX file of that hash, and of its data files.
 
-    Raises ModelError where it is damaged.
+    Raises ModelError if it is damaged.
     """
     onnx = require_onnx(path)
     from google.protobuf.message import DecodeError

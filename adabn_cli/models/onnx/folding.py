@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def folded(graph: Graph, found: GraphSite, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weight and bias of a site at an output, by entry, in their own dtype.
 
-    Nothing where scale and shift are 1 and 0.
+    Nothing if scale and shift are 1 and 0.
     """
     scale_C, shift_C = (state[found.site.keys[role]] for role in ("scale", "shift"))
     if not ((scale_C != 1).any() or (shift_C != 0).any()):

@@ -119,11 +119,11 @@ class Graph:
         return len(self.proto.node)
 
     def root(self, name: str) -> str | None:
-        """The initializer or Constant that a name stands for; None where it is computed."""
+        """The initializer or Constant that a name stands for; None if it is computed."""
         return self._roots.get(name)
 
     def tensor(self, name: str) -> TensorProto | None:
-        """The constant tensor that a name stands for; None where it is computed."""
+        """The constant tensor that a name stands for; None if it is computed."""
         root = self._roots.get(name)
         return None if root is None else self.tensors[root]
 
@@ -141,9 +141,9 @@ class Graph:
     def entries(self, owners: Mapping[Reader, str]) -> dict[str, Entry]:
         """The floating constants by key, each with its readers.
 
-        `owners` says which readers read a parameter of their own, and its name. Where it shares a
+        `owners` says which readers read a parameter of their own, and its name. If it shares a
         constant with others, it is an entry by that name, and can be replaced without them. Values
-        of Constant nodes are entries only where a parameter is.
+        of Constant nodes are entries only if a parameter is.
         """
         parts: list[tuple[str, str, list[Reader]]] = []
         uses: Counter[str] = Counter()

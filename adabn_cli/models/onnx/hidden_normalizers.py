@@ -47,7 +47,7 @@ class WrittenOut:
     """A normalizer written as arithmetic by constants: `y = factor_C x + shift_C`, float64.
 
     The values behind the node at `last` are y. The factor's constant is input `factor_input` of the
-    node at `factor_place`, the shift's input `shift_input` of the last; where `divides`, that one
+    node at `factor_place`, the shift's input `shift_input` of the last; if `divides`, that one
     divides, where `subtracts`, it is taken away. `first` is where x comes in.
     """
 
@@ -167,7 +167,7 @@ class _Step:
 
 
 def _step(graph: Graph, node: NodeProto) -> _Step | None:
-    """What a node does to a value by a constant; None where it does something else."""
+    """What a node does to a value by a constant; None if it does something else."""
     if not is_op(node, "Add", "Sub", "Mul", "Div") or len(node.input) != 2:
         return None
     for index in (1, 0) if is_op(node, "Add", "Mul") else (1,):

@@ -18,7 +18,7 @@ from adabn_cli.models.onnx.stages import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
-    """The input that takes pictures. `batch`, `channels` and `size` are None where they are free.
+    """The input that takes pictures. `batch`, `channels` and `size` are None if they are free.
 
     `channels_last` is whether it takes [N, H, W, C].
     """
@@ -58,7 +58,7 @@ class ImageInput:
 def image_input(graph: Graph, name: str | None) -> ImageInput:
     """The named input, or the one that has to be given.
 
-    Raises UsageError for a name that no input has, ModelError where that cannot be a picture or
+    Raises UsageError for a name that no input has, ModelError if that cannot be a picture or
     none is named and there are several.
     """
     from onnx import helper
@@ -111,7 +111,7 @@ def listed(graph: Graph) -> str:
 
 
 def require_no_other_input(graph: Graph, image: str, stages: Sequence[Stage]) -> None:
-    """Raises ModelError where what is run needs an input beside the picture that has no default."""
+    """Raises ModelError if what is run needs an input beside the picture that has no default."""
     others = {item.name for item in graph.proto.input} - graph.tensors.keys() - {image}
     if needed := sorted(others & {name for stage in stages for name in stage.takes}):
         raise ModelError(

@@ -149,7 +149,7 @@ def _foreign(path: Path, problem: str, file: str) -> ModelError:
 
 
 def what_is_broken(graph: GraphProto) -> str:
-    """What in a graph contradicts itself; "" where nothing does."""
+    """What in a graph contradicts itself; "" if nothing does."""
     problems = (*_broken_names(graph, frozenset()), *_broken_tensors(graph))
     return next(iter(problems), "")
 

@@ -37,7 +37,7 @@ class Candidate:
     written: WrittenOut | None = None
 
     def parameter(self, name: str) -> str:
-        """What an input is called where it needs a name of its own, as torch would call it."""
+        """What an input is called if it needs a name of its own, as torch would call it."""
         return f"{self.name}.{self.inputs[name][0]}"
 
 

@@ -49,7 +49,7 @@ class OnnxModel:
     """A graph read from a file. Statistics are fed to its sessions, which are made once.
 
     `output` is the name or the number of the output that is the logits, `input_name` the input that
-    takes pictures where there are several. With a `reference` the layers that a normalizer of the
+    takes pictures if there are several. With a `reference` the layers that a normalizer of the
     unfolded checkpoint is folded into are told by it.
     """
 
@@ -240,7 +240,7 @@ class OnnxModel:
         return renamed
 
     def _fed(self, name: str) -> NDArray[Any] | None:
-        """The statistic of that name as it is now; None where it is no statistic."""
+        """The statistic of that name as it is now; None if it is no statistic."""
         dtype = self._fed_dtypes.get(name)
         return None if dtype is None else self._state[name].numpy().astype(dtype)
 
@@ -259,7 +259,7 @@ class _Piece:
             del self.values[name]
 
     def tensor(self, name: str) -> Tensor | None:
-        """The real rows of a value, which may be several an image; None where it is no tensor."""
+        """The real rows of a value, which may be several an image; None if it is no tensor."""
         value = self.values[name]
         if not isinstance(value, np.ndarray):
             return None
@@ -268,14 +268,14 @@ class _Piece:
         return torch.from_numpy(value if whole else value[:real])
 
     def output(self, name: str) -> Tensor | None:
-        """A value with an entry for each real picture; None where it has none."""
+        """A value with an entry for each real picture; None if it has none."""
         value = self.values[name]
         found = by_image(torch.as_tensor(value), self.batch) if hasattr(value, "dtype") else None
         return None if found is None else found[: self.rows]
 
 
 def _joined(pieces: Sequence[_Piece], name: str) -> Tensor | None:
-    """A value over all pieces; None where it is no tensor."""
+    """A value over all pieces; None if it is no tensor."""
     tensors = [tensor for piece in pieces if (tensor := piece.tensor(name)) is not None]
     if len(tensors) < len(pieces):
         return None
@@ -283,7 +283,7 @@ def _joined(pieces: Sequence[_Piece], name: str) -> Tensor | None:
 
 
 def _outputs(pieces: Sequence[_Piece], name: str) -> Tensor | None:
-    """What the graph gives under a name, an entry for each picture; None where it gives none."""
+    """What the graph gives under a name, an entry for each picture; None if it gives none."""
     parts = [part for piece in pieces if (part := piece.output(name)) is not None]
     if len(parts) < len(pieces):
         return None
@@ -291,7 +291,7 @@ def _outputs(pieces: Sequence[_Piece], name: str) -> Tensor | None:
 
 
 def _activation(site: Site, pieces: Sequence[_Piece], name: str) -> Tensor:
-    """What is measured at a site. Raises ModelError where it has not the site's channels."""
+    """What is measured at a site. Raises ModelError if it does not have the site's channels."""
     activation = _joined(pieces, name)
     if activation is None or activation.dim() < 2 or activation.shape[1] != site.channels:
         shape = None if activation is None else tuple(activation.shape)

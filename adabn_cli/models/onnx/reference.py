@@ -118,8 +118,8 @@ def _of_entries(entries: Mapping[str, Tensor]) -> Iterator[tuple[str, StoredNorm
 def with_reference(layout: Layout, graph: Graph, reference: Reference) -> Layout:
     """The layout with those layers alone that the reference tells, beside nodes that are kept.
 
-    Its counts say how they were told. Raises UsageError where the graph has its normalizers,
-    ModelError where none is told.
+    Its counts say how they were told. Raises UsageError if the graph has its normalizers,
+    ModelError if none is told.
     """
     at_output = [found for found in layout.sites if found.site.kind == "affine"]
     layers = {found.site.name: _layer(layout, graph, found) for found in at_output}
@@ -215,7 +215,7 @@ def _unfold(
 ) -> dict[str, tuple[str, Unfolded]]:
     """For each layer that a normalizer is folded into: the normalizer's name, and what it was.
 
-    Where several fit, the bias decides, then the order. Raises ModelError where no layer is told.
+    If several fit, the bias decides, then the order. Raises ModelError if no layer is told.
     """
     found: dict[str, tuple[str, Unfolded]] = {}
     free = dict(reference.normalizers)
@@ -269,7 +269,7 @@ def _factors(
 
 
 def _fitting(stored: StoredNormalizer, factor_C: Tensor) -> Unfolded | None:
-    """The normalizer with the eps by which its factors are these; None where they never are."""
+    """The normalizer with the eps by which its factors are these; None if they never are."""
     if stored.gamma_C.shape != factor_C.shape:
         return None
     known_C = factor_C.isfinite()

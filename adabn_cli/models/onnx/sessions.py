@@ -35,7 +35,7 @@ class _Session:
 
 @dataclass(kw_only=True)
 class Sessions:
-    """Runs stages of a model. Both functions give what stands for a name, None where nothing does.
+    """Runs stages of a model. Both functions give what stands for a name, None if nothing does.
 
     What is `stored` becomes part of a session; what is `fed` is an input of it, and can change
     without a new one.
@@ -48,7 +48,7 @@ class Sessions:
     _made: dict[Stage, _Session] = field(default_factory=dict)
 
     def run(self, stage: Stage, values: Mapping[str, Any]) -> list[Any]:
-        """What a stage gives, in its order. Raises ModelError where onnxruntime cannot run it."""
+        """What a stage gives, in its order. Raises ModelError if onnxruntime cannot run it."""
         try:
             session = self._made.get(stage)
             if session is None:
@@ -107,7 +107,7 @@ class Sessions:
 
 
 def best_device(device: torch.device) -> torch.device:
-    """The device, or the CPU where onnxruntime does not know it."""
+    """The device, or the CPU if onnxruntime does not know it."""
     try:
         import onnxruntime
     except ImportError:
@@ -117,7 +117,7 @@ def best_device(device: torch.device) -> torch.device:
 
 
 def require_onnxruntime(device: torch.device) -> None:
-    """Raises ModelError where onnxruntime is missing, UsageError where it lacks the device."""
+    """Raises ModelError if onnxruntime is missing, UsageError if it lacks the device."""
     try:
         import onnxruntime
     except ImportError as error:

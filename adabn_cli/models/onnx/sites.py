@@ -58,7 +58,7 @@ _QUANTIZED = (
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSite:
-    """A site and the nodes that are it, by their places in the graph: several where it is reused.
+    """A site and the nodes that are it, by their places in the graph: several if it is reused.
 
     `inputs` maps a name ("mean", "weight") to the state entry that the nodes read there. `written`
     is the normalizer as arithmetic, where it is that.
@@ -93,7 +93,7 @@ class Layout:
 def lay_out(graph: Graph, *, every_layer: bool = False) -> Layout:
     """The sites of a graph: its BatchNormalization nodes, or else its layers at their outputs.
 
-    Where there are both, layers that a normalizer seems to be folded into are sites beside the
+    If there are both, layers that a normalizer seems to be folded into are sites beside the
     nodes; with `every_layer` all that have none behind them. Raises ModelError for a quantized
     graph.
     """
@@ -196,7 +196,7 @@ def _batch_norms(graph: Graph, taken: set[str]) -> tuple[list[Candidate], list[F
 
 
 def _problem(graph: Graph, place: int) -> str | None:
-    """Why a BatchNormalization node is no site; None where it is one."""
+    """Why a BatchNormalization node is no site; None if it is one."""
     node = graph.nodes[place]
     if place >= graph.top:
         return "is in a branch or a loop, which may run for some pictures only"
@@ -288,7 +288,7 @@ def _with_none_behind(
 
 
 def _counts(kept: int, sure: int, maybe: int, written: int) -> tuple[str, ...]:
-    """What of a graph's normalizers is there and what is not; nothing where all of them are."""
+    """What of a graph's normalizers is there and what is not; nothing if all of them are."""
     counts = [f"{kept} BatchNorm kept"] if kept else []
     counts += [f"{sure} folded into convolutions"] if sure else []
     counts += [f"{written} written as Mul and Add by constants"] if written else []

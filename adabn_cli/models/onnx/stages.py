@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stop:
-    """A value that a forward waits for: what `site` is measured on; the output where it is None."""
+    """A value that a forward waits for: what `site` is measured on; the output if it is None."""
 
     site: Site | None
     value: str

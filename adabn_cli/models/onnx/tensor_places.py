@@ -29,14 +29,14 @@ _FLOATS = {1: (torch.float32, 4), 10: (torch.float16, None), 11: (torch.float64,
 
 
 class Place(NamedTuple):
-    """Where a tensor's values lie: in a data file, by its name; in the ONNX file where it is ""."""
+    """Where a tensor's values lie: in a data file, by its name; in the ONNX file if it is ""."""
 
     file: str
     tensor: TensorPlace
 
 
 class _Field(NamedTuple):
-    """A field of a message: its bytes, and the value where it is a varint."""
+    """A field of a message: its bytes, and the value if it is a varint."""
 
     number: int
     wire: int

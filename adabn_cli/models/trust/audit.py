@@ -53,7 +53,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """`verb` is "call", "new", "build" or "refer"; `name` is the global, "" where it is none."""
+    """`verb` is "call", "new", "build" or "refer"; `name` is the global, "" if it is none."""
 
     verb: str
     name: str
@@ -85,7 +85,7 @@ class PickleAudit:
 def audit_pickle(file: IO[bytes], where: str) -> PickleAudit:
     """What the pickle at the file's position would do; leaves the file behind its last byte.
 
-    Raises ModelError where the bytes are no pickle.
+    Raises ModelError if the bytes are no pickle.
     """
     machine = _Machine()
     try:

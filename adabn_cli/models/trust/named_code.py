@@ -28,7 +28,7 @@ _LOADED_AS = "_adabn_arch_"
 class NamedCode:
     """A callable in a module or in a file, imported when it is first asked for.
 
-    Raises UsageError where it cannot be imported, and where there is no such callable in it.
+    Raises UsageError if it cannot be imported, and if there is no such callable in it.
     """
 
     where: str
@@ -85,7 +85,7 @@ def _cure(error: BaseException, where: str) -> str:
 
 @contextmanager
 def imports_from(folder: Path, *, first: bool = False) -> Iterator[None]:
-    """Lets imports find what is in `folder`: before all else, or where nothing else has it."""
+    """Lets imports find what is in `folder`: before all else, or if nothing else has it."""
     before = list(sys.path)
     sys.path.insert(0 if first else len(sys.path), str(folder))
     try:

@@ -69,7 +69,7 @@ def _naming(named: Mapping[int, tuple[str, str]]) -> type[pickle._Pickler]:
 
 
 def _held(code: NamedCode | None, name: str) -> Any:
-    """The class of that name in the user's code; None where it has none."""
+    """The class of that name in the user's code; None if it has none."""
     held: Any = None if code is None else code.module
     for part in name.split("."):
         held = getattr(held, part, None)

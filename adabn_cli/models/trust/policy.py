@@ -130,7 +130,7 @@ def _cure(refused: Iterable[str]) -> str:
 
 
 def refusals(audits: Iterable[PickleAudit]) -> dict[str, str]:
-    """The globals that are not allowed, and why where the name does not say it."""
+    """The globals that are not allowed, and why if the name does not say it."""
     refused: dict[str, str] = {}
     for audit in audits:
         for name in audit.imports:
@@ -147,7 +147,7 @@ def refusals(audits: Iterable[PickleAudit]) -> dict[str, str]:
 
 
 def check_rebuilt(modules: Iterable[nn.Module], where: str) -> None:
-    """Raises UnsafeError where a rebuilt module's methods or hooks were replaced by its file."""
+    """Raises UnsafeError if a rebuilt module's methods or hooks were replaced by its file."""
     for module in modules:
         for name, value in vars(module).items():
             shadows = isinstance(getattr(type(module), name, None), FunctionType)
@@ -177,7 +177,7 @@ def _known_to_torch(name: str) -> bool:
 
 
 def _why_not_named(name: str) -> str | None:
-    """None where the pickle may name this global at all."""
+    """None if the pickle may name this global at all."""
     if name in _NUMPY or name in _PATHS or name in _RECORDS or _known_to_torch(name):
         return None if _known_to_torch(name) or _resolve(name) is not None else "not installed"
     if not name.startswith(_MODULE_PACKAGES + _ENUM_PACKAGES):
@@ -190,7 +190,7 @@ def _why_not_named(name: str) -> str | None:
 
 
 def _resolve(name: str) -> Any:
-    """The object of an allowed name, None where it is not installed."""
+    """The object of an allowed name, None if it is not installed."""
     if name in _PATHS or name in _NUMPY:
         return _PATHS.get(name) or _NUMPY[name]
     module, _, attribute = name.rpartition(".")
