@@ -134,7 +134,7 @@ def _classes(saved: Mapping[str, Any], notes: list[str]) -> tuple[tuple[str, ...
             names = _class_names(key, value)
             if names is not None:
                 return names, source
-            notes.append(f"{source} is ignored: it is no list of distinct class names")
+            notes.append(f"{source} is ignored: it is not a list of distinct class names")
     return None, ""
 
 

@@ -55,8 +55,8 @@ def network_of(
     notes = load_entries(built.module, checkpoint.entries, f"{checkpoint.path} into {built.name}")
     if view.left_out:
         one = len(view.left_out) == 1
-        told = "1 entry is no part of the network and is left as it is" if one else (
-            f"{len(view.left_out)} entries are no part of the network and are left as they are"
+        told = "1 entry is not part of the network and is left as it is" if one else (
+            f"{len(view.left_out)} entries are not part of the network and are left as they are"
         )  # fmt: skip
         notes.append(f"{told}: {first_few(view.left_out, 3)}")
     return checkpoint, built, tuple(notes)

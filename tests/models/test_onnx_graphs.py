@@ -460,7 +460,7 @@ def test_the_picture_is_named_where_there_are_several_inputs(
         open_model(ModelRequest(path, input_name="x", output="boxes"))
     with pytest.raises(UsageError, match=r"It has: x \(FLOAT \[n, 3, 8, 8\]\), mask \(FLOAT"):
         open_model(ModelRequest(path, input_name="image"))
-    with pytest.raises(ModelError, match="no batch of pictures: 2 dimensions of FLOAT"):
+    with pytest.raises(ModelError, match="not a batch of pictures: 2 dimensions of FLOAT"):
         open_model(ModelRequest(path, input_name="mask"))
 
 
@@ -515,7 +515,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "folded": (lambda f: saved(f, folded()), "do_constant_folding=False"),
     "quantized": (lambda f: saved(f, quantized()), "before it is quantized"),
-    "data file missing": (without_data, "Copy weights.bin beside the model"),
+    "data file missing": (without_data, "Copy weights.bin next to the model"),
     "data file outside": (outside, "outside its folder"),
     "several inputs": (lambda f: saved(f, of_two_inputs()), "--input NAME"),
     "bytes for pictures": (lambda f: saved(f, of_bytes()), "[N, C, H, W]"),

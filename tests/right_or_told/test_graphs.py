@@ -162,7 +162,7 @@ SHAPES: dict[str, tuple[Pair, Pair, str]] = {
     "both folded, as no name tells": (
         fused(*OWN),
         fused(*OWN),
-        "1 BatchNorm kept, 2 convolutions with a bias and no BatchNorm behind them: BatchNorm may "
+        "1 BatchNorm kept, 2 convolutions with a bias and no BatchNorm after them: BatchNorm may "
         "be folded into them.",
     ),
     "one folded": (kept, fused(*ONNX), "2 BatchNorm kept, 1 folded into convolutions."),

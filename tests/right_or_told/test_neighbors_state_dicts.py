@@ -89,7 +89,7 @@ def test_a_split_batch_norm_adapts_its_main_one(
     torch.save({"state_dict": split, **({"arch": arch} if arch else {})}, "split.pth")
     done = command("adapt", "split.pth", "-t", target, "-o", "run", "--crop-pct", "1", *GIVEN)
     assert done.code == 0, done.err
-    assert "are no part of the network and are left as they are" in " ".join(done.out.split())
+    assert "are not part of the network and are left as they are" in " ".join(done.out.split())
     written = torch.load("run/model.pth", weights_only=True)["state_dict"]
     require_statistics(written, reference(plain, images_of(target)))
     aux = [key for key in split if ".aux_bn." in key]

@@ -85,7 +85,7 @@ def _json_pairs(text: str) -> list[tuple[str, object]]:
         values = json.loads(text)
         pairs = json.loads(text, object_pairs_hook=list)  # Shows what is there twice, too.
     except ValueError as error:
-        raise _no_arch_args(f"This is no JSON object: {error}.", text) from error
+        raise _no_arch_args(f"This is not a JSON object: {error}.", text) from error
     return [(key, values[key]) for key, _ in pairs]
 
 

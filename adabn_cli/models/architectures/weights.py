@@ -198,7 +198,7 @@ def _choose(candidates: Mapping[str, Any], choice: str | None, where: str) -> st
         raise UsageError(
             f"There are no weights named {choice} in this checkpoint.",
             where=where,
-            hint=f"--weights takes one of: {', '.join(key for key in keys if key) or 'nothing'}.",
+            hint=f"--weights accepts one of: {', '.join(key for key in keys if key) or 'nothing'}.",
         )
     if choice is None and len(averages) == 1:
         return averages[0]

@@ -58,7 +58,7 @@ class TimmFolder(FolderKind):
             mode = given.get("crop_mode") or "center"
             if mode != "center":
                 notes.append(f"crop_mode {mode} of the pretrained_cfg is not known here: "
-                             "the centre of the picture is cut")  # fmt: skip
+                             "the center of the picture is cut")  # fmt: skip
         return Metadata(
             preprocessing=preprocessing,
             classes=said.classes,
@@ -85,7 +85,9 @@ def _arguments(folder: ModelFolder) -> dict[str, object]:
     """What the configuration gives the builder. Raises ModelError for what is none of its own."""
     given = folder.config.get("model_args") or {}
     if not isinstance(given, Mapping):
-        folder.refuse("model_args are no arguments by name.", "Copy or download the folder again.")
+        folder.refuse(
+            "model_args does not hold arguments by name.", "Copy or download the folder again."
+        )
     for key in given:
         if key in _NOT_FOR_BUILDING:
             folder.refuse(

@@ -65,7 +65,7 @@ class TransformersFolder(FolderKind):
         library = folder.require("transformers", "transformers")
         if name not in _known_classes(kind):
             folder.refuse(
-                f"{name} of type {kind!r} is no image classifier or segmentation network that "
+                f"{name} of type {kind!r} is not an image classifier or segmentation network that "
                 f"transformers {library.__version__} has.",
                 "Give a folder of one, such as ResNetForImageClassification; or update "
                 "transformers.",

@@ -73,7 +73,7 @@ def read_signature(program: Mapping[str, Any]) -> Signature:
     meta = graph["tensor_values"][pictures[0]]
     dtype, sizes = DTYPES.get(meta["dtype"]), [item.get("as_int") for item in meta["sizes"]]
     if len(sizes) != 4 or dtype is None or not dtype.is_floating_point:
-        raise ModelError("The program's input is no batch of pictures.", hint=_PICTURE_ONLY)
+        raise ModelError("The program's input is not a batch of pictures.", hint=_PICTURE_ONLY)
     smallest, largest = _batch(meta["sizes"][0], program.get("range_constraints", {}))
     outputs = [
         union["user_output"] for union in signature["output_specs"] if "user_output" in union
@@ -135,8 +135,8 @@ class ExportedNetwork:
         if not visited:
             kinds = ", ".join(sorted({site.kind for site in sites}))
             raise ModelError(
-                f"The statistics of this program ({kinds}) are used by plain arithmetic, where no "
-                "site can be told."
+                f"The statistics of this program ({kinds}) are used by plain arithmetic, in which "
+                "no site can be recognized."
                 if sites
                 else "No layer of this program stores statistics: it never had a normalizer that "
                 "does, or they are folded into its convolutions.",

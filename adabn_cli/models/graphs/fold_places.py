@@ -69,7 +69,7 @@ def told(counts: Sequence[str], maybe: int) -> str:
     if maybe:
         what, them = ("convolution", "it") if maybe == 1 else ("convolutions", "them")
         parts.append(
-            f"{maybe} {what} with a bias and no BatchNorm behind {them}: BatchNorm may be folded "
+            f"{maybe} {what} with a bias and no BatchNorm after {them}: BatchNorm may be folded "
             f"into {them}"
         )
     return f"{', '.join(parts)}."

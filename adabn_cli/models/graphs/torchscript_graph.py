@@ -215,7 +215,7 @@ class _Cut:
         for inner in (node, *_nodes_in(node)):
             kind = inner.kind()
             if kind in ("prim::Enter", "prim::Exit"):
-                raise self._cannot_follow("has normalizers beside or in a `with` block")
+                raise self._cannot_follow("has normalizers next to or in a `with` block")
             if kind not in ("prim::GetAttr", "prim::SetAttr", "prim::CallMethod") and any(
                 self._planner.leads_to_sites(self._paths[value.debugName()])
                 for value in inner.inputs()
@@ -231,7 +231,7 @@ class _Cut:
 
     def _cannot_follow(self, why: str) -> ModelError:
         return ModelError(
-            f"A method of this TorchScript {why}, where no forward can wait.",
+            f"A method of this TorchScript {why}, in which no forward can wait.",
             where=self._where,
             hint=_TRACE_IT,
         )

@@ -93,7 +93,7 @@ def find_sites(module: nn.Module) -> tuple[list[Site], dict[str, nn.Module], lis
             layers[site.name] = layer
             continue
         if others := _other_statistics(layer, ("running_mean",)):
-            reason = f"stores a running mean beside {', '.join(others)}, a kind that is not known"
+            reason = f"stores a running mean next to {', '.join(others)}, a kind that is not known"
             fixed.append(FixedLayer(name, type(layer).__name__, reason))
         for kind, reason in _NOTHING_STORED.items():
             if isinstance(layer, kind):

@@ -82,7 +82,7 @@ def image_input(graph: Graph, name: str | None) -> ImageInput:
     sizes = sizes if kind.HasField("shape") else [None] * 4
     if kind.elem_type not in FLOATS or len(sizes) != 4:
         raise ModelError(
-            f"The graph's input is no batch of pictures: {len(sizes)} dimensions of "
+            f"The graph's input is not a batch of pictures: {len(sizes)} dimensions of "
             f"{_dtype_name(kind.elem_type)}.",
             where=inputs[0].name,
             hint="Export it with an input [N, C, H, W] of floating values.",

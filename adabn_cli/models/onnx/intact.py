@@ -70,13 +70,13 @@ def _require_file(path: Path, name: str) -> None:
         raise ModelError(
             "The model names a data file outside its folder.",
             where=f"{path}: {name}",
-            hint="Export it again with its data beside it.",
+            hint="Export it again with its data next to it.",
         )
     if not (path.parent / name).is_file():
         raise ModelError(
             "A data file of the model is missing.",
             where=str(path.parent / name),
-            hint=f"Copy {name} beside the model; it holds the weights.",
+            hint=f"Copy {name} next to the model; it holds the weights.",
         )
 
 
@@ -161,7 +161,7 @@ def _broken_names(graph: GraphProto, outside: Collection[str]) -> Iterator[str]:
     for node in graph.node:
         # What is no UTF-8 comes as bytes.
         if not all(isinstance(name, str) for name in (node.name, *node.input, *node.output)):
-            yield "a name is no text"
+            yield "a name is not text"
         if not node.output:
             yield f"a {node.op_type} node gives nothing"
         yield from (f"nothing gives {name!r}" for name in node.input if name and name not in known)

@@ -77,7 +77,7 @@ class Sessions:
         inputs: dict[str, Any] = {**{name: values[name] for name in stage.takes}, **fed}
         if strange := [name for name, x in inputs.items() if not isinstance(x, np.ndarray)]:
             raise ModelError(
-                "A value that is no tensor is needed on both sides of a normalizer.",
+                "A value that is not a tensor is needed on both sides of a normalizer.",
                 where=strange[0],
                 hint="Export the model without sequences of tensors.",
             )

@@ -115,7 +115,7 @@ def _fields(data: mmap.mmap, message: ByteSpan) -> Iterator[_Field]:
                 length, position = _varint(data, position, message.end)
             end = position + length
             if end > message.end or wire not in (_EIGHT, _FOUR, _BYTES):
-                raise ValueError(f"no protobuf message at byte {position}")
+                raise ValueError(f"not a protobuf message at byte {position}")
             yield _Field(number, wire, ByteSpan(position, length))
         position = end
 
@@ -144,4 +144,4 @@ def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
         number |= (byte & 127) << (7 * index)
         if byte < 128:
             return number, position + index + 1
-    raise ValueError(f"no protobuf message at byte {position}")
+    raise ValueError(f"not a protobuf message at byte {position}")
