@@ -52,8 +52,14 @@ FOLDERS = {
     "data": ("tables", "readers", "truth"),
     "jobs": ("checks", "method", "results", "shards", "adapt", "live", "watch"),
     "models": (
-        *("trust", "containers", "architectures", "folders"),
-        *("live", "graphs", "onnx", "formats"),
+        "trust",
+        "containers",
+        "architectures",
+        "folders",
+        "live",
+        "graphs",
+        "onnx",
+        "formats",
     ),
     "reports": ("words", "terminal", "html"),
 }

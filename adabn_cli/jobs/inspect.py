@@ -20,9 +20,13 @@ from adabn_cli.jobs.preprocessing import borrowed_note
 from adabn_cli.model import Conduct, Model, Site
 from adabn_cli.models.architectures.key_views import is_of_further_split
 from adabn_cli.models.checkpoint import Checkpoint
-from adabn_cli.models.folders.known import weights_in
 from adabn_cli.models.open import ModelRequest, OpenedModel, open_model
-from adabn_cli.models.open_checkpoint import kind_of, open_checkpoint, unsafe_imports
+from adabn_cli.models.open_checkpoint import (
+    file_with_weights,
+    kind_of,
+    open_checkpoint,
+    unsafe_imports,
+)
 from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.record import FixedLayerPart, InspectedSite, Inspection, PreprocessingPart
 
@@ -38,10 +42,8 @@ def inspect(request: ModelRequest) -> Inspection:
     """
     path = request.path
     kind, imports = kind_of(path), tuple(unsafe_imports(path))
-    file = weights_in(path) if path.is_dir() else path
-    base = Inspection(
-        path=str(path), format=kind, bytes=file.stat().st_size, unsafe_imports=imports
-    )
+    size = file_with_weights(path).stat().st_size
+    base = Inspection(path=str(path), format=kind, bytes=size, unsafe_imports=imports)
     try:
         checkpoint = open_checkpoint(
             path,

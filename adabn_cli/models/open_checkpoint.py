@@ -40,8 +40,13 @@ def unsafe_imports(path: Path) -> list[str]:
     Empty for a file without either. Executes nothing; raises ModelError for a file of no known
     kind.
     """
-    file = weights_in(path) if path.is_dir() else path
+    file = file_with_weights(path)
     return format_of(file).unsafe(file)
+
+
+def file_with_weights(path: Path) -> Path:
+    """The file itself, or the one that a model folder has its weights in."""
+    return weights_in(path) if path.is_dir() else path
 
 
 def _in_file(path: Path, asked: Asked) -> Checkpoint:
