@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adabn_cli.models.architectures.libraries import LIBRARIES
 from adabn_cli.models.folders.known import FOLDERS
 from adabn_cli.models.formats.known import FORMATS
 
@@ -21,6 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "adabn_cli"
 NAMES = {
     "formats": {name for known in FORMATS for name in (known.name, known.called) if name},
     "model folders": {kind.name for kind in FOLDERS},
+    "libraries of architectures": {*LIBRARIES},
 }
 
 

@@ -39,6 +39,8 @@ class Library(Protocol):
     """A package of model builders, each with a name."""
 
     package: str
+    #: What pip is given to install it.
+    requirement: str
     #: Sizes that the builders take, and a prime for each that is in no network of theirs: a
     #: dimension that is a multiple of it depends on that size.
     probes: Mapping[str, int]
@@ -62,7 +64,7 @@ class Library(Protocol):
 class Torchvision:
     """torchvision.models; without detection, video, flow and quantized models in the index."""
 
-    package = "torchvision"
+    package = requirement = "torchvision"
     probes: Mapping[str, int] = {"num_classes": 1009}
 
     def names(self) -> list[str]:
@@ -113,6 +115,7 @@ class Timm:
     """timm; names may carry the tag of published weights, as in resnet50.a1_in1k."""
 
     package = "timm"
+    requirement = '"adabn[timm]"'
     probes: Mapping[str, int] = {"num_classes": 1009, "in_chans": 1013}
 
     def names(self) -> list[str]:
@@ -157,7 +160,8 @@ class Timm:
         return Published(preprocessing, tuple(names))
 
 
-LIBRARIES: dict[str, Library] = {"torchvision": Torchvision(), "timm": Timm()}
+_LIBRARIES: tuple[Library, ...] = (Torchvision(), Timm())
+LIBRARIES = {library.package: library for library in _LIBRARIES}
 
 
 def installed_libraries() -> dict[str, Library]:
@@ -314,8 +318,6 @@ def installed_library(name: str) -> Library:
         raise UsageError(
             f"{name} is not installed.",
             where="--arch",
-            hint=f'Run pip install "adabn[{name}]".'
-            if name == "timm"
-            else f"Run pip install {name}.",
+            hint=f"Run pip install {LIBRARIES[name].requirement}.",
         )
     return LIBRARIES[name]
