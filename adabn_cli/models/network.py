@@ -17,7 +17,7 @@ from adabn_cli.models.architectures.index import ArchitectureIndex
 from adabn_cli.models.architectures.key_views import KeyView, key_views
 from adabn_cli.models.architectures.libraries import LIBRARIES, shapes_of
 from adabn_cli.models.architectures.parametrized_layers import parametrize_like, plain_entries
-from adabn_cli.models.architectures.recognize import recognise_architecture
+from adabn_cli.models.architectures.recognize import recognize_architecture
 from adabn_cli.models.checkpoint import Checkpoint
 from adabn_cli.models.folders.folder import ModelFolder
 from adabn_cli.text import first_few
@@ -49,7 +49,7 @@ def network_of(
         built, view = _named(arch, arch_args or {}, checkpoint, views)
     else:
         view = _known(checkpoint, views)
-        built = recognise_architecture(plain_entries(checkpoint.seen(view.names).entries), claimed)
+        built = recognize_architecture(plain_entries(checkpoint.seen(view.names).entries), claimed)
     checkpoint = checkpoint.seen(view.names)
     parametrize_like(built.module, checkpoint.entries)
     notes = load_entries(built.module, checkpoint.entries, f"{checkpoint.path} into {built.name}")
@@ -113,7 +113,7 @@ def _pickled(module: nn.Module, claimed: str | None, arch: str | None) -> Archit
     if kind.__module__.partition(".")[0] not in LIBRARIES:
         return plain
     try:
-        known = recognise_architecture(module.state_dict(), claimed)
+        known = recognize_architecture(module.state_dict(), claimed)
     except ModelError:
         return plain  # Several fit, or the user changed it: nothing is published for this one.
     return replace(known, module=module, source=f"pickled whole; {known.source}")

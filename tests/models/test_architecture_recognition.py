@@ -1,4 +1,4 @@
-"""Which architecture a state dict is recognised as, and what is said where none or several fit."""
+"""Which architecture a state dict is recognized as, and what is said where none or several fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from adabn_cli.models.architectures.index import (
     similarity,
 )
 from adabn_cli.models.architectures.libraries import LIBRARIES
-from adabn_cli.models.architectures.recognize import recognise_architecture
+from adabn_cli.models.architectures.recognize import recognize_architecture
 
 
 def weights_of(name: str, **arguments: object) -> dict[str, Tensor]:
@@ -60,57 +60,57 @@ def weights_of(name: str, **arguments: object) -> dict[str, Tensor]:
         "timm:xcit_nano_12_p16_224",
     ],
 )
-def test_architectures_are_recognised_whatever_their_number_of_classes(name: str) -> None:
+def test_architectures_are_recognized_whatever_their_number_of_classes(name: str) -> None:
     entries = weights_of(name, num_classes=7)
-    recognised = recognise_architecture(entries)
-    assert recognised.name == name
-    assert recognised.source.startswith("matched by keys and shapes")
-    assert recognised.classes is None
-    assert recognised.preprocessing is not None
-    assert load_entries(recognised.module, entries, name) == []
+    recognized = recognize_architecture(entries)
+    assert recognized.name == name
+    assert recognized.source.startswith("matched by keys and shapes")
+    assert recognized.classes is None
+    assert recognized.preprocessing is not None
+    assert load_entries(recognized.module, entries, name) == []
 
 
-def test_input_channels_are_recognised_too() -> None:
+def test_input_channels_are_recognized_too() -> None:
     entries = weights_of("timm:lcnet_050", num_classes=7, in_chans=1)
-    recognised = recognise_architecture(entries)
-    assert recognised.name == "timm:lcnet_050"
-    assert recognised.preprocessing is None
-    load_entries(recognised.module, entries, "weights")
+    recognized = recognize_architecture(entries)
+    assert recognized.name == "timm:lcnet_050"
+    assert recognized.preprocessing is None
+    load_entries(recognized.module, entries, "weights")
 
 
 def test_gray_weights_of_a_shared_network_are_timms_alone() -> None:
-    recognised = recognise_architecture(weights_of("timm:resnet34", num_classes=2, in_chans=1))
-    assert recognised.name == "timm:resnet34"
+    recognized = recognize_architecture(weights_of("timm:resnet34", num_classes=2, in_chans=1))
+    assert recognized.name == "timm:resnet34"
 
 
 def test_missing_batch_counters_change_nothing() -> None:
     entries = weights_of("torchvision:mobilenet_v2")
     old = {key: value for key, value in entries.items() if "num_batches" not in key}
-    recognised = recognise_architecture(old)
-    assert recognised.name == "torchvision:mobilenet_v2"
-    assert recognised.classes is not None
-    assert len(recognised.classes) == 1000
+    recognized = recognize_architecture(old)
+    assert recognized.name == "torchvision:mobilenet_v2"
+    assert recognized.classes is not None
+    assert len(recognized.classes) == 1000
 
 
 def test_equal_functions_of_both_libraries_count_as_one() -> None:
     pytest.importorskip("timm")
-    recognised = recognise_architecture(weights_of("torchvision:resnet34"))
-    assert recognised.name == "torchvision:resnet34"
-    assert recognised.source == (
+    recognized = recognize_architecture(weights_of("torchvision:resnet34"))
+    assert recognized.name == "torchvision:resnet34"
+    assert recognized.source == (
         "matched by keys and shapes (torchvision); computes the same as timm:resnet34"
     )
 
 
 def test_a_twin_without_published_weights_is_named_and_does_not_compete() -> None:
     pytest.importorskip("timm")
-    recognised = recognise_architecture(weights_of("torchvision:resnet18"))
-    assert "timm:resnetblur18 would fit too" in recognised.source
+    recognized = recognize_architecture(weights_of("torchvision:resnet18"))
+    assert "timm:resnetblur18 would fit too" in recognized.source
 
 
 def test_equal_keys_that_compute_different_things_are_refused() -> None:
     entries = weights_of("timm:tf_mobilenetv3_small_075")
     with pytest.raises(ModelError, match="do not all compute the same") as caught:
-        recognise_architecture(entries)
+        recognize_architecture(entries)
     assert "timm:mobilenetv3_small_075, timm:tf_mobilenetv3_small_075" in caught.value.what
     assert "--arch timm:mobilenetv3_small_075" in caught.value.hint
     assert len(str(caught.value).splitlines()) == 3
@@ -119,25 +119,25 @@ def test_equal_keys_that_compute_different_things_are_refused() -> None:
 @pytest.mark.parametrize("claimed", ["tf_mobilenetv3_small_075", "timm:tf_mobilenetv3_small_075"])
 def test_a_name_in_the_metadata_decides_between_those_that_fit(claimed: str) -> None:
     entries = weights_of("timm:tf_mobilenetv3_small_075")
-    recognised = recognise_architecture(entries, claimed)
-    assert recognised.name == "timm:tf_mobilenetv3_small_075"
-    assert recognised.source == "checkpoint metadata (timm)"
+    recognized = recognize_architecture(entries, claimed)
+    assert recognized.name == "timm:tf_mobilenetv3_small_075"
+    assert recognized.source == "checkpoint metadata (timm)"
 
 
 @pytest.mark.parametrize("claimed", ["resnet50", "timm:gone", "os:system", "nowhere", "timm:", ""])
 def test_a_name_in_the_metadata_that_does_not_fit_is_passed_over(claimed: str) -> None:
-    recognised = recognise_architecture(weights_of("torchvision:squeezenet1_1"), claimed)
-    assert recognised.name == "torchvision:squeezenet1_1"
-    assert recognised.source == "matched by keys and shapes (torchvision)"
+    recognized = recognize_architecture(weights_of("torchvision:squeezenet1_1"), claimed)
+    assert recognized.name == "torchvision:squeezenet1_1"
+    assert recognized.source == "matched by keys and shapes (torchvision)"
 
 
 def test_without_timm_only_torchvision_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = weights_of("torchvision:resnet50", num_classes=7)
     strangers = weights_of("timm:lcnet_050")
     monkeypatch.setitem(sys.modules, "timm", None)
-    assert recognise_architecture(entries).source == "matched by keys and shapes (torchvision)"
+    assert recognize_architecture(entries).source == "matched by keys and shapes (torchvision)"
     with pytest.raises(ModelError, match="no architecture") as caught:
-        recognise_architecture(strangers)
+        recognize_architecture(strangers)
     assert "timm:" not in caught.value.where
 
 
@@ -146,7 +146,7 @@ def test_a_near_miss_lists_the_nearest_and_what_differs() -> None:
     del entries["classifier.1.bias"]
     entries["extra.weight"] = torch.zeros(1)
     with pytest.raises(ModelError, match="no architecture") as caught:
-        recognise_architecture(entries)
+        recognize_architecture(entries)
     nearest = caught.value.where
     assert nearest.startswith(
         "Nearest: torchvision:mobilenet_v2 "
@@ -160,7 +160,7 @@ def test_a_wider_network_is_nearest_to_its_own_family() -> None:
     entries = weights_of("torchvision:resnet18", width_per_group=64)
     entries["layer4.1.conv2.weight"] = torch.zeros(512, 512, 5, 5)
     with pytest.raises(ModelError) as caught:
-        recognise_architecture(entries)
+        recognize_architecture(entries)
     assert "1 of another shape: layer4.1.conv2.weight" in caught.value.where
 
 
@@ -168,12 +168,12 @@ def test_weights_of_a_stranger_are_refused(shared_data: Path) -> None:
     path = shared_data / "checkpoints" / "ccexam_usps.pth"
     entries: Mapping[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
     with pytest.raises(ModelError, match="no architecture"):
-        recognise_architecture(entries)
+        recognize_architecture(entries)
 
 
 def test_no_entries_at_all_are_refused() -> None:
     with pytest.raises(ModelError, match="no architecture"):
-        recognise_architecture({})
+        recognize_architecture({})
 
 
 def test_a_name_that_the_installed_library_does_not_build_is_no_match(
@@ -186,7 +186,7 @@ def test_a_name_that_the_installed_library_does_not_build_is_no_match(
     assert index.names(shapes) == ["torchvision:gone", "torchvision:alexnet"]
     monkeypatch.setattr(architecture_recognition.ArchitectureIndex, "shipped", lambda: index)
     with pytest.raises(ModelError, match="no architecture") as caught:
-        recognise_architecture(entries)
+        recognize_architecture(entries)
     assert "gone" not in caught.value.where
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adabn_cli.errors import ModelError
 from adabn_cli.models.architectures.libraries import LIBRARIES, build_empty, probe
-from adabn_cli.models.architectures.recognize import recognise_architecture
+from adabn_cli.models.architectures.recognize import recognize_architecture
 
 pytest.importorskip("timm")
 
@@ -92,7 +92,7 @@ def told(name: str) -> str:
     entries = random_weights(hollow(name))
     try:
         with silence():
-            found = recognise_architecture(entries)
+            found = recognize_architecture(entries)
     except ModelError as error:
         if "no architecture" in error.what:
             return "unknown"

@@ -34,7 +34,7 @@ _NEAREST = 3
 _TOLERANCE = 1e-4
 
 
-def recognise_architecture(
+def recognize_architecture(
     entries: Mapping[str, Tensor], claimed: str | None = None
 ) -> Architecture:
     """The architecture of torchvision or timm that fits the state dict, sized like it.

@@ -229,7 +229,7 @@ class ExportedNetwork:
 
 def _in_its_own_way(site: Site) -> FixedLayer:
     return FixedLayer(
-        site.name, site.kind, "normalizes by arithmetic of its own, which is not recognised"
+        site.name, site.kind, "normalizes by arithmetic of its own, which is not recognized"
     )
 
 
