@@ -39,6 +39,8 @@ class Format(ABC):
     can_run_code: ClassVar[bool] = False
     #: Whether a file holds the network too, made for one size of pictures: see `GraphFormat`.
     is_graph: ClassVar[bool] = False
+    #: Whether the options --input and --reference mean anything to it.
+    takes_input_and_reference: ClassVar[bool] = False
     #: What `adabn convert` calls it, and the endings of files that it writes in it.
     called: ClassVar[str] = ""
     endings: ClassVar[tuple[str, ...]] = ()
@@ -127,8 +129,6 @@ class GraphFormat(Format):
     """A format whose files hold their own network."""
 
     is_graph = True
-    #: Whether `input_name` and `reference` mean anything to it.
-    takes_input_and_reference: ClassVar[bool] = False
 
     def opened(self, file: GraphFile, path: Path, sha256: str, asked: Asked) -> Checkpoint:
         """The checkpoint that a loaded graph is. Raises UsageError for a choice of weights."""

@@ -95,7 +95,7 @@ def open_model(request: ModelRequest, checkpoint: Checkpoint | None = None) -> O
         code=request.code,
     )
     known = checkpoint.format
-    if not isinstance(known, GraphFormat) or not known.takes_input_and_reference:
+    if not known.takes_input_and_reference:
         _require_no_input_or_reference(request)
     if isinstance(known, GraphFormat):
         return _with_graph(checkpoint, known, request, device)
