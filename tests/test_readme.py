@@ -1,7 +1,8 @@
-"""README's commands run as they stand there, and print what it says they print.
+"""The commands of README and of the pages it links run as they stand, and print what is said there.
 
 Every `sh` block is run once, line by line, in one folder that has sample_data/ and a newcomer's
-files; the `text` block behind it has to be found in what it printed. `python` blocks run too.
+files, in the order of `PAGES`; the `text` block after it has to be found in what it printed.
+`python` blocks run too. `docs/ci.md` has a test of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +25,21 @@ from torch import nn
 from adabn_cli.cli.boundary import run
 
 PROJECT = Path(__file__).resolve().parents[1]
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGES = {
+    page: (PROJECT / page).read_text(encoding="utf-8")
+    for page in (
+        "README.md",
+        "docs/models.md",
+        "docs/running.md",
+        "docs/profiles.md",
+        "docs/streams.md",
+        "docs/targets.md",
+        "docs/figures.md",
+        "docs/benchmarks.md",
+    )
+}
+README, TEXT = PAGES["README.md"], "\n".join(PAGES.values())
+FENCES = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 EXIT_CODE = re.compile(r"# exit code (\d+)$")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
@@ -41,7 +55,7 @@ def Net(classes):
 
 @dataclass
 class Block:
-    """A block of commands: exit code and stdout of each, and what README says they print."""
+    """A block of commands: exit code and stdout of each, and what the page says they print."""
 
     commands: list[str]
     codes: list[int] = field(default_factory=list)
@@ -99,14 +113,14 @@ def execute(line: str) -> tuple[int, str]:
     return code, printed.getvalue()
 
 
-def test_every_command_exits_as_readme_says(blocks: list[Block]) -> None:
+def test_every_command_exits_as_its_page_says(blocks: list[Block]) -> None:
     for block in blocks:
         for command, code in zip(block.commands, block.codes, strict=True):
             told = EXIT_CODE.search(command)
             assert code == (int(told[1]) if told else 0), command
 
 
-def test_every_line_of_output_in_readme_is_printed(blocks: list[Block]) -> None:
+def test_every_line_of_output_on_a_page_is_printed(blocks: list[Block]) -> None:
     lines = [(line, block.printed) for block in blocks for line in block.promised.splitlines()]
     assert len(lines) > 20
     for line, printed in lines:
@@ -125,23 +139,28 @@ def test_the_python_example_of_readme_runs(
     assert residual < 1e-6
 
 
-def test_every_make_target_and_file_that_readme_names_is_there() -> None:
+def test_every_make_target_and_file_that_a_page_names_is_there() -> None:
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"make ([a-z-]+)", README):
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", TEXT, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (PROJECT / link).is_file(), link
+    for page, text in PAGES.items():
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            assert ((PROJECT / page).parent / link).is_file(), f"{page}: {link}"
 
 
-def test_every_option_that_readme_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_that_a_page_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    commands = "adapt report evaluate apply inspect convert watch collect merge"
+    commands = "adapt report evaluate apply inspect convert watch collect merge profile"
     for command in commands.split():
         assert run([command, "--help"]) == 0
         helps += capsys.readouterr().out
-    ours = re.sub(r"python benchmarks.*|torchrun .* -m", "", README)
+    ours = re.sub(r"python benchmarks.*|torchrun .* -m", "", TEXT)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)):
         assert option in helps, option
+
+
+def test_readme_is_short() -> None:
+    assert len(README.encode()) < 10_500
 
 
 def test_the_loss_that_readme_tells_of_is_the_one_that_is_measured(
