@@ -15,7 +15,11 @@ PAGES = [
     PROJECT / "CONTRIBUTING.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
-CODE = sorted((PROJECT / "adabn_cli").rglob("*.py"))
+CODE = [
+    file
+    for file in sorted((PROJECT / "adabn_cli").rglob("*.py"))
+    if "cli/" not in str(file.relative_to(PROJECT / "adabn_cli"))
+]
 
 #: A phrase as a pattern -> what is said instead.
 PHRASES = {
@@ -23,14 +27,14 @@ PHRASES = {
     r"(is|are) told by": "is recognized from",
     r"\bmend(s|ed|ing)?\b": "fix",
     r"\bbehind (it|a|the|every|each)\b": "after",
-    r"\bbeside(s)? (a|the|its|it|them|those)\b": "next to",
+    r"\bbeside (a|the|its|it|them|those)\b": "next to",
     r"\b[Ww]here (there (is|are)|nobody|one fails) ": "if",
-    r"\b(is|are) no (file|folder|number|tensors?|class(es)?|picture|model|pack|profile)\b": "not a",
+    r"(?<!here )\b(is|are) no (class|file|folder|model|number|pack|picture|tensor)(e?s)?\b": "not",
     r"\bone (row|line|file|case|test|object) a\b|\ba (row|line|file|command|gate|test) a\b": "per",
 }
 
 #: Printed sentences that are part of `run.json`, whose bytes do not change, and names of data.
-KEPT = ("(beside the model)",)
+KEPT = ("beside the model",)
 
 
 def printed(file: Path) -> Iterator[str]:

@@ -120,7 +120,7 @@ def pixels(text: str | None) -> int | None:
     number = float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ") if found else 0.0
     if number < 1:
         raise UsageError(
-            f"--max-pixels {text} is no number of pixels.",
+            f"--max-pixels {text} is not a number of pixels.",
             hint="Write --max-pixels 200M for 200 million.",
         )
     return int(number)

@@ -44,7 +44,7 @@ def in_8_bits(values: NDArray[Any], value_range: ValueRange | None) -> tuple[Pix
     low, high = value_range
     shares = (values.astype(np.float64) - low) / (high - low)
     if np.isnan(shares).any():
-        raise ValueError("values that are no numbers (NaN)")
+        raise ValueError("values that are not numbers (NaN)")
     return np.rint(shares.clip(0, 1) * 255).astype(np.uint8), f"{low:g} to {high:g} as 8-bit"
 
 

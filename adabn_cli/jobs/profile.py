@@ -246,6 +246,6 @@ def coverage_warning(found: Profile) -> str | None:
         return None
     return (
         f"The model finds its {classes} classes unevenly in the profile's {found.images} pictures, "
-        f"as if there were {effective:.1f}. Statistics held against them will be biased: profile "
+        f"as if there were {effective:.1f}. Statistics compared with them will be biased: profile "
         "pictures of all classes."
     )

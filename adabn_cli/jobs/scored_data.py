@@ -286,7 +286,7 @@ def unscored(outputs: Outputs) -> str | None:
         found = "The model gives boxes"
     else:
         found = "The model's outputs have no entry of one shape for each picture"
-    return f"{found}: these are no class scores, so nothing is scored."
+    return f"{found}: these are not class scores, so nothing is scored."
 
 
 def _require_no_labels(request: PicturesRequest, why: str) -> None:

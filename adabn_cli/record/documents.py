@@ -148,7 +148,7 @@ class Inspection(Part):
     """What is in a model file, as far as it can be told without running what it names.
 
     `input_size` is height and width where a graph takes no other. `broken_entries` are phrases on
-    weights and statistics that are no numbers, or that no data gives; `unlearned_sites` hold
+    weights and statistics that are not numbers, or that no data gives; `unlearned_sites` hold
     statistics that were never learned.
     """
 

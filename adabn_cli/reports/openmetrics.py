@@ -217,7 +217,7 @@ def _add_divergence(
 
 
 def _judgements(record: Record) -> list[_Metric]:
-    residual = _Metric("adabn_residual", "What an independent pass finds beside the statistics.")
+    residual = _Metric("adabn_residual", "What an independent pass finds besides the statistics.")
     if record.residual is not None:
         residual.add(record.residual.max_mean, statistic="mean")
         residual.add(record.residual.max_log_variance, statistic="log variance")
@@ -240,7 +240,7 @@ def _gates(record: Record) -> list[_Metric]:
     status = _Metric("adabn_gate", "Each gate that was asked for.", kind="stateset")
     asked = _Metric("adabn_gate_asked", "Of each gate what else is to be said.", kind="info")
     values = _Metric("adabn_gate_value", "What each gate's measure was.")
-    limits = _Metric("adabn_gate_limit", "What each gate's measure was held against.")
+    limits = _Metric("adabn_gate_limit", "What each gate's measure was compared with.")
     images = _Metric("adabn_gate_images", "Pictures that each gate rests on.")
     for gate in {(gate.expression, gate.level): gate for gate in record.gates}.values():
         labels = {"gate": gate.expression, "level": gate.level}

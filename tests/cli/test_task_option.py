@@ -285,7 +285,7 @@ def test_numbers_are_scored_by_their_errors(command, sample_model, few_pictures,
     [
         ("path,a,b\n0/x.png,1,0\n", "labels no picture"),
         ("a,b\n1,0\n", "no column path"),
-        ("path,a\n{0},maybe\n", "line 2: 'maybe' is no number"),
+        ("path,a\n{0},maybe\n", "line 2: 'maybe' is not a number"),
         ("path,a\n{0},2\n", "line 2: 2 is not 0 or 1"),
         ("path,a\n{0},1\n{0},0\n", "line 3"),
         ("path,a\n{0},1\n", "no labels of the model: a"),

@@ -84,7 +84,7 @@ def test_quiet_prints_drift_alone(command, sample_model, sample_data):
     ("code", "told", "arguments"),
     [
         (3, "There is no such folder", ["MODEL", "absent", "-o", "out"]),
-        (3, "This is no folder", ["MODEL", "file", "-o", "out"]),
+        (3, "This is not a folder", ["MODEL", "file", "-o", "out"]),
         (3, "no such model file", ["absent.pt", ".", "-o", "out"]),
         (3, "There is nothing to adapt", ["NO_STATISTICS", ".", "-o", "out"]),
         (2, "The output is a file", ["MODEL", ".", "-o", "file"]),

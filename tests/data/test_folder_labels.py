@@ -111,7 +111,7 @@ def test_pictures_without_folders_are_unlabeled_and_nothing_is_remarked(tmp_path
 def test_pictures_beside_the_folders_have_no_label(tmp_path):
     read = labels(tmp_path, make(tmp_path, "a/x.png", "b/x.png", "stray.png"), ["a", "b"])
     assert list(read.indices_N) == [0, 1, -1]
-    assert "1 picture beside the class folders: no label." in read.notes
+    assert "1 picture next to the class folders: no label." in read.notes
 
 
 def test_folders_within_a_class_folder_belong_to_it(tmp_path):
@@ -194,10 +194,12 @@ def test_numbers_that_are_all_beyond_the_outputs_may_be_cameras(tmp_path):
 
 def test_numbers_of_which_only_some_are_classes_are_an_error(tmp_path):
     pictures = in_folders(tmp_path, *map(str, range(1, 10)))
-    with pytest.raises(TargetError, match="1 of 9 folders are no class of the model: 9") as caught:
+    with pytest.raises(
+        TargetError, match="1 of 9 folders are not a class of the model: 9"
+    ) as caught:
         labels(tmp_path, pictures, None, 9)
     assert "Give --label-offset 1" in caught.value.hint
-    with pytest.raises(TargetError, match="folders are no class") as caught:
+    with pytest.raises(TargetError, match="folders are not a class") as caught:
         labels(tmp_path, in_folders(tmp_path / "b", "0", "9"), None, 9)
     assert "--label-offset" not in caught.value.hint
 
@@ -354,7 +356,7 @@ def test_a_class_map_settles_unpadded_numbers(tmp_path):
         ("m.json", '{"a": ["x", "y"]}', "the class of a is neither a name nor an index"),
         ("m.json", '{"a": true}', "the class of a is neither a name nor an index"),
         ("m.json", '{"a": 2}', "class 2 is not between 0 and 1"),
-        ("m.json", '{"a": -1}', "-1 is no number"),
+        ("m.json", '{"a": -1}', "-1 is not a number"),
         ("m.csv", "a,0\nb\n", "line 2: two fields"),
         ("m.csv", "a,0,x,y\n", "line 1: two fields"),
         ("m.csv", "a,0,x\nb,1\n", "line 2: two fields"),
@@ -362,12 +364,12 @@ def test_a_class_map_settles_unpadded_numbers(tmp_path):
         ("m.csv", "a,0,x\nb,0,y\n", "line 2: class 0 has another name further up"),
         ("m.csv", "a,0,x\nb,2,y\n", "class 2 is not between 0 and 1"),
         ("m.json", '{"1": "x", "2": "y"}', "class 2 is not between 0 and 1"),
-        ("m.json", '{"a": "x", "b": "y"}', "x is no number, and the class names are unknown"),
+        ("m.json", '{"a": "x", "b": "y"}', "x is not a number, and the class names are unknown"),
         ("m.csv", "a,0\na,1\n", "line 2: a has another class"),
         ("m.csv", "folder,class\n", "no folder"),
         ("m.csv", 'a,"0\n', "line 1"),
         ("m.csv", "a,0\n", "1 of 2 folders are not in the class map: b"),
-        ("m.csv", "a,cat\n", "cat is no number, and the class names are unknown"),
+        ("m.csv", "a,cat\n", "cat is not a number, and the class names are unknown"),
         ("m.yaml", "a: 0", "unknown kind"),
     ],
 )

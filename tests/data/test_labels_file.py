@@ -114,7 +114,7 @@ def test_a_wrong_file_says_where(root, text, message):
 
 
 def test_names_without_known_classes_are_an_error(root):
-    with pytest.raises(TargetError, match="line 2: cat is no number") as caught:
+    with pytest.raises(TargetError, match="line 2: cat is not a number") as caught:
         labels(root, "path,label\na.png,cat\n", n_outputs=2)
     assert caught.value.exit_code == 3
 

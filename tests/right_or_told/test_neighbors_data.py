@@ -253,13 +253,13 @@ def test_a_number_in_a_name_is_no_class(pictures, read):
         assert target.pictures == ("scan 2", "scan 3")
         assert as_target(file).origin is None
     else:
-        with pytest.raises(AdabnError, match="no class behind the paths"):
+        with pytest.raises(AdabnError, match="no class after the paths"):
             as_labels(file, ("scan 2", "scan 3"))
 
 
 #: Name, content, known -> what the error says, and what its hint says.
 ERRORS = {
-    "half-a-list": ("v.txt", "a.png 2\nb.png\n", {}, "line 2: no class behind the path", ""),
+    "half-a-list": ("v.txt", "a.png 2\nb.png\n", {}, "line 2: no class after the path", ""),
     "two-labels": ("x.csv", "path,label\na.png,1\na.png,2\n", {}, "line 3", ""),
     "fraction": ("x.csv", "path,label\na.png,2.5\nb.png,0.0\n", {}, "no whole number: 2.5", ""),
     "two-path-columns": (
@@ -288,7 +288,7 @@ ERRORS = {
         "x.csv",
         "path,u,v\na.png,1,0\nb.png,0,1\n",
         {"classes": ("u", "y", "z")},
-        "v are no classes of the model",
+        "v are not classes of the model",
         "--class-map FILE",
     ),
     "no-path": (

@@ -39,7 +39,7 @@ def read(location: Location, columns: Columns) -> Listing:
         raise TargetError(
             f"The list cannot be used: {error}.",
             where=str(listed),
-            hint="Write a class behind every path, or behind none.",
+            hint="Write a class after every path, or after none.",
         ) from error
     whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
     return listing_of_rows(kind, Rows(rows=whole), listed.folder / Path(listed.name).name)

@@ -31,7 +31,7 @@ def rows_of_lines(lines: Iterable[tuple[str, str]], is_picture: Callable[[str], 
     if len(told) < len(plain):
         other = next(row for row in split if row.label is None)
         raise ValueError(
-            f"{other.at}: no class behind the path, and {told[0].at} has {told[0].label}"
+            f"{other.at}: no class after the path, and {told[0].at} has {told[0].label}"
         )
     return split
 

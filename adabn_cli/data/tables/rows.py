@@ -45,7 +45,7 @@ def check_suffix(row: Row, is_picture: Callable[[str], bool], where: str) -> Non
     """Raises TargetError if the row's path is that of a picture but for its suffix."""
     if suffix := _missing_suffix(row.path, is_picture):
         raise TargetError(
-            f"{row.at}: {one_line(row.path)} is no file, {one_line(row.path)}{suffix} is.",
+            f"{row.at}: {one_line(row.path)} is not a file, {one_line(row.path)}{suffix} is.",
             where=where,
             hint=f"Give --path-suffix {suffix}.",
         )

@@ -213,7 +213,7 @@ def _beyond(
         )
     which = wording.one if len(numbers) == 1 else wording.several
     raise TargetError(
-        f"{len(strange)} of {len(numbers)} {which} are no class of the model: "
+        f"{len(strange)} of {len(numbers)} {which} are not a class of the model: "
         f"{first_few(strange)}; {range_}.",
         where=where,
         hint=f"Say which classes they are with {_MAP}, or use --labels none.{from_one}",

@@ -93,7 +93,7 @@ class Classes:
         if self.names is not None and (found := self.names.find(text)) is not None:
             return found
         if self.names is None:
-            raise ValueError(f"{one_line(text)} is no number, and the class names are unknown")
+            raise ValueError(f"{one_line(text)} is not a number, and the class names are unknown")
         near = self.names.nearest(text)
         raise ValueError(
             f"no class is called {one_line(text)}" + (f"; the nearest is {near}" if near else "")

@@ -92,7 +92,7 @@ def read_labels(pictures: Sequence[str], request: LabelRequest) -> Labels:
     assigned = assign(folders.names, classes, str(request.root))
     beside = folders.of_pictures.count(None)
     if assigned.origin is not None and beside:
-        notes += (f"{count(beside, 'picture')} beside the class folders: no label",)
+        notes += (f"{count(beside, 'picture')} next to the class folders: no label",)
     return _assigned(folders.of_pictures, assigned, notes)
 
 

@@ -42,7 +42,7 @@ class FileLabels:
 
 
 def require_labels_file(mode: str) -> None:
-    """Raises TargetError where `mode` is no file, and not "auto" or "none" either."""
+    """Raises TargetError where `mode` is not a file, and not "auto" or "none" either."""
     if mode not in ("auto", "none") and not Path(mode).is_file():
         raise TargetError(
             "There is no such file of labels.",
@@ -101,7 +101,7 @@ def _read(file: Path, known: Set[str], columns: Columns) -> Rows:
     except ValueError as error:
         raise _unusable(str(error), file) from error
     whole = tuple(replace(row, path=columns.whole(row.path)) for row in rows)
-    return Rows(rows=whole, unlabeled="no class behind the paths, as in img/a.png 2", notes=notes)
+    return Rows(rows=whole, unlabeled="no class after the paths, as in img/a.png 2", notes=notes)
 
 
 def _meaning(
@@ -125,7 +125,7 @@ def require_whole(labels: Iterable[str], classes: Classes, where: str) -> None:
         raise TargetError(
             f"A label is no whole number: {first_few(strange, 3)}.",
             where=where,
-            hint="Give class indices or names; to numbers that are no classes, --task regression.",
+            hint="Give class indices or names; to numbers that are not classes, --task regression.",
         )
 
 

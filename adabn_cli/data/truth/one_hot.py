@@ -42,7 +42,7 @@ def _by_name(
 ) -> Assignment:
     try:
         if strange:
-            raise ValueError(f"{first_few(strange)} are no classes of the model")
+            raise ValueError(f"{first_few(strange)} are not classes of the model")
         index = {name: classes.index(name) for name in known}
     except ValueError as error:
         raise TargetError(

@@ -79,7 +79,7 @@ def _parse(
     if columns.label is not None:
         places = [place for place in [label_column(header, columns)] if place is not None]
     if not places:
-        raise ValueError("no column beside the paths")
+        raise ValueError("no column next to the paths")
     if len(set(header)) < len(header):
         raise ValueError("two columns are called the same")
     for place, row in table.records:
@@ -98,7 +98,7 @@ def _number(field: str, place: str, allowed: Collection[float]) -> float:
     try:
         value = float(field)
     except ValueError as error:
-        raise ValueError(f"{place}: {one_line(field)!r} is no number") from error
+        raise ValueError(f"{place}: {one_line(field)!r} is not a number") from error
     if math.isinf(value) or (allowed and value not in allowed):
         told = " or ".join(f"{one:g}" for one in allowed) or "finite"
         raise ValueError(f"{place}: {one_line(field)} is not {told}")

@@ -91,7 +91,7 @@ def believe_adapted(
         _require_replaced(model, adaptation, where, with_profile=with_profile)
         told = (
             f"The model stores statistics that no data gives: {first_few(found, 3)}. Adapting "
-            "replaces them; the source model is no measurement, and nothing is held against it."
+            "replaces them; the source model is no measurement, and nothing is compared with it."
         )
         belief = Belief(impossible=tuple(found), warnings=(told,))
     belief = _with_unlearned(belief, model)
@@ -187,8 +187,8 @@ def _with_unlearned(belief: Belief, model: Model) -> Belief:
     stored = sum(site.kind in STORED for site in model.sites)
     told = (
         f"{len(unlearned)} of {_count(stored, 'site')} never learned any statistics (mean 0, "
-        f"variance 1): {first_few(unlearned, 3)}. {_CAUSES} There is no source to hold them "
-        "against: KL leaves them out."
+        f"variance 1): {first_few(unlearned, 3)}. {_CAUSES} There is no source to compare "
+        "them with: KL leaves them out."
     )
     return replace(belief, unlearned=unlearned, warnings=(*belief.warnings, told))
 

@@ -45,7 +45,7 @@ class Doubt:
     @property
     def sentence(self) -> str:
         """What was found, without what to do about it."""
-        first = f"{self.offset}" if self.offset > 0 else "0 behind an output that is no class"
+        first = f"{self.offset}" if self.offset > 0 else "0 after an output that is not a class"
         return (
             f"The labels seem to count from {first}: of {self.seen} the model agrees with "
             f"{self.as_is:.1%} as they are, and with {self.moved:.1%} read so"

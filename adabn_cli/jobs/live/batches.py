@@ -93,7 +93,7 @@ def class_labels(
     if not labels:
         return GivenLabels()
     if classes is None:
-        return GivenLabels(unused=_unused(labels[0], "the model's outputs are no class scores"))
+        return GivenLabels(unused=_unused(labels[0], "the model's outputs are not class scores"))
     found = [_as_tensor(label) for label in labels]
     known = [part for part in found if part is not None]
     sizes = [len(batch) for batch in images]

@@ -186,7 +186,7 @@ def _by_nothing(before: ScoresPart, after: ScoresPart) -> VerdictPart:
     """Target accuracy is not identifiable without assumptions: only weak signals are left."""
     if not before.n:
         sentence = (
-            "The outputs are no class scores (--output picks others): Whether adapting helped "
+            "The outputs are not class scores (--output picks others): Whether adapting helped "
             "cannot be told from this run."
         )
         return VerdictPart(outcome="cannot tell", basis="none", sentence=sentence)

@@ -69,7 +69,7 @@ def read_collected(file: Path) -> Collected:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{error}".splitlines()[0]
         raise InputError(
-            "This is no file that `adabn collect` has written.",
+            "This is not a file that `adabn collect` has written.",
             where=f"{file}: {why}",
             hint="Give the files of all shards, as adabn merge MODEL shard-*.safetensors.",
         ) from error

@@ -61,7 +61,7 @@ def require_usable(request: WatchRequest) -> None:
     folder = request.folder
     if not folder.is_dir():
         raise TargetError(
-            "This is no folder." if folder.exists() else "There is no such folder.",
+            "This is not a folder." if folder.exists() else "There is no such folder.",
             where=str(folder),
             hint="Give a folder to watch; `adabn adapt` takes files and lists.",
         )

@@ -109,7 +109,7 @@ def signal_table(record: Record) -> Table:
     ]
     if before.not_finite or after.not_finite:
         counts = (f"{before.not_finite:,}", f"{after.not_finite:,}", "")
-        rows.append(Row("images whose outputs are no numbers", counts))
+        rows.append(Row("images whose outputs are not numbers", counts))
     return Table(("on the target", "before", "after", "change"), rows)
 
 
