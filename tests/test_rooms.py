@@ -27,6 +27,7 @@ MAY_LOOK_INTO: dict[str, set[str]] = {
     "files": SPEECH,
     "histogram": {"moments"},
     "machine": {"errors"},
+    "preprocessing": {"errors"},
     "tensor_file": {"errors"},
     "process_group": {"errors"},
     "model": {"moments", "preprocessing"},

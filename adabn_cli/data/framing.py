@@ -13,43 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from adabn_cli.errors import UsageError
 from adabn_cli.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
-
 # The size that Pillow itself refuses to decode. A picture of 1 x 30,000 pixels, brought to 224 on
 # its shorter side, would take 1.5e9.
 _MOST_PIXELS = 178_956_970
-
-
-def check_preprocessing(preprocessing: Preprocessing) -> None:
-    """Raises UsageError where pictures cannot be prepared in the way that is asked for."""
-    p = preprocessing
-    if p.channels not in (1, 3) or len(p.std) != p.channels:
-        raise UsageError(
-            f"A picture has 1 or 3 channels; mean has {p.channels} values, std has {len(p.std)}.",
-            where=p.source,
-            hint="Give as many values for --mean as for --std: 1 for gray, 3 for RGB.",
-        )
-    if min(p.std) <= 0:
-        raise UsageError(f"--std {p.std} is not positive.", where=p.source, hint="Mend --std.")
-    if min(p.size) < 1:
-        raise UsageError(f"Image size {p.size} is empty.", where=p.source, hint="Mend --img-size.")
-    if not 0 < p.crop_pct <= 1:
-        raise UsageError(
-            f"Crop share {p.crop_pct} is not above 0 and at most 1.",
-            where=p.source,
-            hint="Mend --crop-pct, e.g. --crop-pct 0.875.",
-        )
-    if p.interpolation not in INTERPOLATIONS:
-        raise UsageError(
-            f"Unknown interpolation {p.interpolation!r}.",
-            where=p.source,
-            hint=f"Give --interpolation {' or '.join(INTERPOLATIONS)}.",
-        )
 
 
 def frame(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:

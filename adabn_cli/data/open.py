@@ -18,7 +18,6 @@ from dataclasses import replace
 import torch
 
 from adabn_cli.data.decoding import Decoded, Unreadable, decode
-from adabn_cli.data.framing import check_preprocessing
 from adabn_cli.data.intake import Intake
 from adabn_cli.data.listing import Picture, in_turn, reading_order
 from adabn_cli.data.picture_size import up_to
@@ -112,7 +111,6 @@ class Draws:
 
 
 def _check(request: TargetRequest) -> None:
-    check_preprocessing(request.preprocessing)
     bad = request.max_bad
     for wrong, what, hint in (
         (request.batch_size < 1, "A batch holds at least one picture.", "--batch-size 32"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -22,9 +21,7 @@ from adabn_cli.model import InputSize, Model
 from adabn_cli.models.architectures.libraries import shapes_of
 from adabn_cli.models.architectures.unknown_weights import not_for_pictures
 from adabn_cli.moments import measure
-from adabn_cli.preprocessing import Preprocessing
-
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+from adabn_cli.preprocessing import Preprocessing, check_preprocessing
 
 #: Mean and std, one number a channel or one for all.
 _Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -68,7 +65,9 @@ def resolve_preprocessing(model: Model, options: PreprocessingOptions) -> Prepro
         known = replace(known, size=size, source=f"{known.source}; size: the graph")
     ours = {*given, *(["size"] if size else [])}
     borrowed = tuple(name for name in known.borrowed if name not in ours)
-    return _with_channels(_checked(replace(known, borrowed=borrowed)), model)
+    known = replace(known, borrowed=borrowed)
+    check_preprocessing(known)
+    return _with_channels(known, model)
 
 
 def borrowed_note(preprocessing: Preprocessing | None) -> tuple[str, ...]:
@@ -119,34 +118,6 @@ def _require_known(found: Mapping[str, object], model: Model) -> None:
             hint=f"Give {' '.join(_OPTIONS[name] for name in missing)} as in training, e.g. "
             f"{example}.",
         )
-
-
-def _checked(preprocessing: Preprocessing) -> Preprocessing:
-    p = preprocessing
-    problem = None
-    if not all(isfinite(value) for value in (*p.mean, *p.std)):
-        problem = "--mean and --std are finite numbers.", "Leave out nan and inf."
-    elif len(p.mean) != len(p.std):
-        problem = (
-            f"--mean has {len(p.mean)} numbers, --std has {len(p.std)}.",
-            "Give one number a channel to each.",
-        )
-    elif min(p.std) <= 0:
-        problem = f"--std {min(p.std):g} is not positive.", "Give numbers above 0."
-    elif max(p.mean) > 1 or max(p.std) > 1:
-        problem = "--mean and --std are in units of 0 to 1.", "Divide those of 0 to 255 by 255."
-    elif min(p.size) < 1:
-        problem = f"--img-size {p.size[0]} is not a size in pixels.", "Give 1 or more."
-    elif not 0 < p.crop_pct <= 1:
-        problem = f"--crop-pct {p.crop_pct:g} is no share.", "Give one above 0 and at most 1."
-    elif p.interpolation not in _INTERPOLATIONS:
-        problem = (
-            f"There is no --interpolation {p.interpolation}.",
-            f"Give one of {', '.join(_INTERPOLATIONS)}.",
-        )
-    if problem:
-        raise UsageError(problem[0], where=f"Preprocessing from {p.source}", hint=problem[1])
-    return p
 
 
 def _with_channels(preprocessing: Preprocessing, model: Model) -> Preprocessing:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from adabn_cli.preprocessing import Preprocessing
+from adabn_cli.preprocessing import INTERPOLATIONS, Preprocessing
 
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 #: How torchvision's training script normalizes, whatever its arguments.
 _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 _TORCHVISION_STD = (0.229, 0.224, 0.225)
@@ -213,7 +212,7 @@ def _from_fields(key: str, given: Mapping[str, Any], notes: list[str]) -> Prepro
         mean=mean,
         std=std,
         crop_pct=read.field("crop_pct", _fraction, "a number above 0 and up to 1") or 1.0,
-        interpolation=read.field("interpolation", _interpolation, " or ".join(_INTERPOLATIONS))
+        interpolation=read.field("interpolation", _interpolation, " or ".join(INTERPOLATIONS))
         or "bilinear",
         source=f"checkpoint: {key}" if key else "checkpoint",
         borrowed=read.field("borrowed", _names, "size, mean or std") or (),
@@ -277,4 +276,4 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 def _interpolation(value: Any) -> str | None:
     name = value.value if isinstance(value, Enum) else value
-    return name if name in _INTERPOLATIONS else None
+    return name if name in INTERPOLATIONS else None

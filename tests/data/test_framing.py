@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adabn_cli.data.framing import check_preprocessing, frame, resized_size
-from adabn_cli.errors import UsageError
+from adabn_cli.data.framing import frame, resized_size
 from adabn_cli.preprocessing import Preprocessing
 
 
@@ -119,21 +118,3 @@ def test_a_size_that_is_not_square_is_what_timm_makes(shape, size):
 def test_a_picture_that_would_grow_beyond_memory_is_refused():
     with pytest.raises(ValueError, match="too narrow: 1 x 30000 pixels"):
         frame(noise(30000, 1), rgb((224, 224)))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "option"),
-    [
-        (Preprocessing((8, 8), (0.5, 0.5), (0.5, 0.5)), "--mean"),
-        (Preprocessing((8, 8), (0.5,) * 3, (0.5,)), "--std"),
-        (Preprocessing((8, 8), (0.5,), (0.0,)), "--std"),
-        (Preprocessing((0, 8), (0.5,), (0.5,)), "--img-size"),
-        (Preprocessing((8, 8), (0.5,), (0.5,), crop_pct=0.0), "--crop-pct"),
-        (Preprocessing((8, 8), (0.5,), (0.5,), crop_pct=1.5), "--crop-pct"),
-        (Preprocessing((8, 8), (0.5,), (0.5,), interpolation="lanczos"), "--interpolation"),
-    ],
-)
-def test_preprocessing_that_cannot_be_done_names_the_option_to_mend(wrong, option):
-    with pytest.raises(UsageError) as caught:
-        check_preprocessing(wrong)
-    assert option in caught.value.hint
