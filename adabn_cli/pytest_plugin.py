@@ -49,7 +49,7 @@ def adabn_run(pytestconfig: pytest.Config) -> Record:
 
 def _record(config: pytest.Config) -> Record:
     """The record of --adabn-run, of the setting adabn_run, or else of the newest run."""
-    from adabn_cli.jobs.run_folder import newest_run, read_record
+    from adabn_cli.record.run_folder import newest_run, read_record
 
     given, setting = config.getoption("--adabn-run"), config.getini("adabn_run")
     if given:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from adabn_cli.errors import CannotTellError
 from adabn_cli.gates.measures import reading
-from adabn_cli.jobs.run_folder import files_of_run, parsed_record, read_record
 from adabn_cli.record import (
     BaselineChangePart,
     BaselinePart,
     PreprocessingPart,
     Record,
 )
+from adabn_cli.record.run_folder import files_of_run, parsed_record, read_record
 from adabn_cli.text import count, valid_text
 
 #: What is shown of a baseline, where either run has it.

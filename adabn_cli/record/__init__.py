@@ -1,6 +1,7 @@
 """The record of a run: all that is known about it, as plain data. Every rendering is made from it.
 
-Accuracies are fractions, times seconds, divergences nats. Knows no torch and no file.
+Accuracies are fractions, times seconds, divergences nats. Knows no torch, and only the files of a
+run (`run_folder`).
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def test_a_bug_exits_with_70(command, sample_run, monkeypatch):
     def broken(path: Path) -> Record:
         raise RuntimeError("a screw is loose\nand another")
 
-    monkeypatch.setattr("adabn_cli.jobs.run_folder.read_record", broken)
+    monkeypatch.setattr("adabn_cli.record.run_folder.read_record", broken)
     done = command("report", sample_run)
     assert (done.code, done.out) == (70, "")
     assert "RuntimeError: a screw is loose" in done.err
@@ -211,7 +211,7 @@ def test_an_interrupt_exits_with_130(command, sample_run, monkeypatch):
     def interrupted(path: Path) -> Record:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adabn_cli.jobs.run_folder.read_record", interrupted)
+    monkeypatch.setattr("adabn_cli.record.run_folder.read_record", interrupted)
     assert command("report", sample_run).code == 130
 
 

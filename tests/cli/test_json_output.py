@@ -85,7 +85,7 @@ def test_a_failure_is_one_json_document_too(command, sample_model, few_pictures,
 
 
 def test_a_bug_is_one_json_document_too(command, sample_run, monkeypatch):
-    monkeypatch.setattr("adabn_cli.jobs.run_folder.read_record", lambda path: 1 / 0)
+    monkeypatch.setattr("adabn_cli.record.run_folder.read_record", lambda path: 1 / 0)
     done = command("report", sample_run, "--json")
     assert (done.code, json.loads(done.out)["error"]["exit_code"]) == (70, 70)
 

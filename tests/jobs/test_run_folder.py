@@ -10,7 +10,7 @@ import pytest
 
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.files import may_write_folder
-from adabn_cli.jobs.run_folder import (
+from adabn_cli.record.run_folder import (
     RECORD,
     name_run,
     newest_run,

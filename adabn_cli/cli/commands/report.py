@@ -78,7 +78,7 @@ def report(
     130, 143  interrupted
     """
     from adabn_cli.gates.gates import exit_code, judged
-    from adabn_cli.jobs.run_folder import newest_run, read_record
+    from adabn_cli.record.run_folder import newest_run, read_record
 
     files = rendered.files
     require_meant(files, other="--json" if tells.json else "--quiet" if tells.quiet else "")

@@ -91,7 +91,7 @@ def inputs_of(
 ) -> list[Path]:
     """The files that a report is made from: runs, the baseline, and pictures if they are shown."""
     from adabn_cli.gates.baseline import files_of_baseline
-    from adabn_cli.jobs.run_folder import files_of_run
+    from adabn_cli.record.run_folder import files_of_run
 
     read = [files_of_run(run, record) for run, record in zip(runs, records, strict=True)]
     inputs = [file for files in read for file in files]

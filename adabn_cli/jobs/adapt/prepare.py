@@ -30,11 +30,11 @@ from adabn_cli.jobs.profile_given import (
     read_known_profile,
 )
 from adabn_cli.jobs.results.sample_size import Search
-from adabn_cli.jobs.run_folder import RECORD, name_run
 from adabn_cli.jobs.scored_data import ScoredPictures, open_pictures, require_used
 from adabn_cli.jobs.stages import Stages
 from adabn_cli.models.open import OpenedModel, open_model
 from adabn_cli.preprocessing import Preprocessing
+from adabn_cli.record.run_folder import RECORD, name_run
 
 # Enough for the first site's mean and variance; a first batch would be of a single class. 64 would
 # be the peak of the whole job's memory, 400 MB at 224 px.

@@ -16,8 +16,8 @@ from adabn_cli.jobs.results.record import (
     run_part,
     target_part,
 )
-from adabn_cli.jobs.run_folder import model_in, written_whole
 from adabn_cli.record import HeldOutPart, Record
+from adabn_cli.record.run_folder import model_in, written_whole
 
 
 def write_run(job: Job, outcome: Outcome, held_out: HeldOutPart | None) -> Record:
