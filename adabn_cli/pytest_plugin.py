@@ -87,10 +87,10 @@ class _Gates(pytest.Collector):
         if baseline is not None and (root / baseline).exists():
             baseline = str(root / baseline)
         request = GateRequest(
-            tuple(asked.get("fail-on", ())),
-            tuple(asked.get("warn-on", ())),
-            asked.get("confidence"),
-            baseline,
+            fail_on=tuple(asked.get("fail-on", ())),
+            warn_on=tuple(asked.get("warn-on", ())),
+            confidence=asked.get("confidence"),
+            baseline=baseline,
             allow_close_verdict=asked.get("allow-close-verdict", False),
         )
         gates = judged(_record(self.config), request).gates

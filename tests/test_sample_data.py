@@ -28,7 +28,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_a_reference_net_is_right_on_97_of_100_source_digits(name: str, sample_data: Path) -> None:
     request = ModelRequest(sample_data / f"digits_{name}.pt")
-    record = evaluate(EvaluateRequest(request, sample_data / "source"))
+    record = evaluate(EvaluateRequest(model=request, data=sample_data / "source"))
     assert not record.model.trusted_pickle
     assert record.scores.labeled == 500
     assert record.scores.accuracy is not None

@@ -32,7 +32,7 @@ _VERDICT = re.compile(rf"\s*{VERDICT}\s*==\s*({'|'.join(OUTCOMES)})\s*")
 _ALONE: dict[str, tuple[Literal[">", "<"], float]] = {"collapse": (">", 0.5)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expression:
     """One gate as it was asked for; `limit` is a fraction where it was written with % or pp.
 
@@ -60,7 +60,7 @@ def parse_gate(text: str, option: str = "--fail-on") -> Expression:
     """
     verdict = _VERDICT.fullmatch(text)
     if verdict:
-        return Expression(text, VERDICT, "==", outcome=OUTCOMES[verdict[1]])
+        return Expression(text=text, measure=VERDICT, operator="==", outcome=OUTCOMES[verdict[1]])
     match = _LIMITED.fullmatch(text)
     name, change, sign, number, unit = match.groups() if match else ("", None, None, None, None)
     if name == VERDICT or text.strip().startswith(VERDICT):
@@ -74,7 +74,14 @@ def parse_gate(text: str, option: str = "--fail-on") -> Expression:
         return _alone(text, name, option, change=bool(change))
     limit = _limit(text, name, (number or "", unit), option)
     sign = cast('Literal[">", "<"]', sign)
-    return Expression(text, name, sign, limit, change=bool(change), as_share=bool(unit))
+    return Expression(
+        text=text,
+        measure=name,
+        operator=sign,
+        limit=limit,
+        change=bool(change),
+        as_share=bool(unit),
+    )
 
 
 def _no_measure(text: str, name: str, option: str) -> UsageError:
@@ -99,7 +106,7 @@ def _alone(text: str, measure: str, option: str, *, change: bool) -> Expression:
             hint=f"Write '{text.strip()}>LIMIT' or '{text.strip()}<LIMIT', in quotes.",
         )
     sign, limit = _ALONE[measure]
-    return Expression(text, measure, sign, limit)
+    return Expression(text=text, measure=measure, operator=sign, limit=limit)
 
 
 def _limit(text: str, measure: str, written: tuple[str, str | None], option: str) -> float:

@@ -22,7 +22,7 @@ _COUNTED = ("baseline", "images", "skipped_images")
 _ONE_DRAW = "the model is random in eval mode: another run gives another value"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GateRequest:
     """What a run is held to; see the options of those names."""
 

@@ -10,7 +10,7 @@ from adabn_cli.files import may_write, may_write_folder, require_apart
 from adabn_cli.models.open import ModelRequest, open_model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Applied:
     """What was written, how many sites of it are the pack's, and on how many images they rest.
 
@@ -41,4 +41,10 @@ def apply(request: ModelRequest, pack: Path, out: Path, *, revert: bool, force: 
     (take_out if revert else put_in)(read, opened.model)
     opened.model.save(out)
     sites = {site for site, _ in read.target}
-    return Applied(out, opened.model.architecture, len(sites), read.images, opened.notes)
+    return Applied(
+        path=out,
+        architecture=opened.model.architecture,
+        sites=len(sites),
+        images=read.images,
+        notes=opened.notes,
+    )

@@ -30,7 +30,7 @@ _PICTURES = 3
 _REPORT = "Report it with the file, and convert to .pth or .safetensors meanwhile."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Converted:
     """What was written, and how it was held against the source.
 

@@ -27,7 +27,7 @@ from adabn_cli.models.open import ModelRequest, open_model
 from adabn_cli.record import EvaluationRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateRequest:
     """Which model, on which pictures, with which pack."""
 

@@ -27,7 +27,7 @@ from adabn_cli.preprocessing import Preprocessing, check_preprocessing
 _Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessingOptions:
     """What the user said; None where nothing."""
 

@@ -51,7 +51,7 @@ _MOST_CLASS_BYTES = 8 * 2**20
 _Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProfileRequest:
     """Which model, on which source pictures; `out` is beside the model where it is None."""
 

@@ -38,7 +38,7 @@ from adabn_cli.preprocessing import Preprocessing
 from adabn_cli.ranks import ALONE, WHOLE, Ranks, Shard
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PicturesRequest:
     """How pictures are read and where their labels come from; see the options of those names.
 
@@ -72,7 +72,7 @@ class PicturesRequest:
         return tuple(file for file in (labels, self.class_map, self.masks) if file is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoredPictures:
     """Decoded pictures and their labels, for `model`; a `truth` where it gives no classes.
 
@@ -228,7 +228,9 @@ def open_pictures(
     if task is None and (why := unscored(outputs)):
         _require_no_labels(request, why)
         none_N = np.full(len(target.pictures), -1, dtype=np.int64)
-        return ScoredPictures(model, target, Labels(none_N, None, (why,), None), unscored=why)
+        return ScoredPictures(
+            model=model, target=target, labels=Labels(none_N, None, (why,), None), unscored=why
+        )
     labels = read_labels(
         target.pictures,
         LabelRequest(
@@ -246,10 +248,19 @@ def open_pictures(
     labels = in_order(model, labels, str(place), target.some)
     truth = None
     if task is not None:
-        asked = TruthRequest(task, request.labels, request.masks, request.label_offset)
+        asked = TruthRequest(
+            task=task, labels=request.labels, masks=request.masks, label_offset=request.label_offset
+        )
         truth = read_truth(asked, target, model, outputs)
     classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else 0
-    opened = ScoredPictures(model, target, labels, truth, max(classes, 2), request.label_offset)
+    opened = ScoredPictures(
+        model=model,
+        target=target,
+        labels=labels,
+        truth=truth,
+        n_outputs=max(classes, 2),
+        offset=request.label_offset,
+    )
     if doubt := opened.doubt():
         raise doubt.error(f"{place}: {opened.labelled_by}")
     return opened

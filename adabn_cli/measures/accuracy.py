@@ -20,7 +20,7 @@ Classes = NDArray[np.int64]
 MIN_CLASS_IMAGES = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """The share of n labelled images that is right, with its 95% Wilson interval."""
 
@@ -30,7 +30,7 @@ class Accuracy:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """Accuracy after minus before on the same n images, with its paired 95% interval.
 
@@ -45,7 +45,7 @@ class Change:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassChange:
     """The images of one class; accuracies None where there are none.
 
@@ -68,7 +68,7 @@ def accuracy(predicted_N: Classes, labels_N: Classes) -> Accuracy | None:
     if n == 0:
         return None
     correct = int((predicted_N == labels_N).sum())
-    return Accuracy(correct / n, wilson_interval(correct, n), correct, n)
+    return Accuracy(value=correct / n, interval=wilson_interval(correct, n), correct=correct, n=n)
 
 
 def top_accuracy(top_Nk: NDArray[np.integer], labels_N: Classes) -> float | None:
@@ -91,7 +91,14 @@ def compare(before_N: Classes, after_N: Classes, labels_N: Classes) -> Change | 
     fixed = int((~right_before_N & right_after_N).sum())
     broken = int((right_before_N & ~right_after_N).sum())
     interval = paired_interval(fixed, broken, n)
-    return Change((fixed - broken) / n, interval, fixed, broken, mcnemar_p(fixed, broken), n)
+    return Change(
+        accuracy=(fixed - broken) / n,
+        interval=interval,
+        fixed=fixed,
+        broken=broken,
+        mcnemar_p=mcnemar_p(fixed, broken),
+        n=n,
+    )
 
 
 def mcnemar_p(fixed: int, broken: int) -> float:

@@ -15,7 +15,7 @@ CALIBRATION_BINS = 15
 HISTOGRAM_BINS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Confidence:
     """Means over the images with a prediction (None where there are none), and their classes.
 

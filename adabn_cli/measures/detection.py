@@ -63,7 +63,12 @@ class Detections:
         for part in parts:
             by_class_K[: len(part.by_class_K)] += part.by_class_K
         score_N = np.concatenate([part.score_n for part in parts])
-        return Surveyed(score_N, np.full(len(score_N), np.nan), by_class_K, 0)
+        return Surveyed(
+            confidence_N=score_N,
+            entropy_N=np.full(len(score_N), np.nan),
+            predicted_K=by_class_K,
+            not_finite=0,
+        )
 
     def figures(self, weights_BN: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
         """None: there is no truth."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from adabn_cli.moments import Moments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Divergence:
     """Symmetric KL of one site's neurons, in nats, over its live channels; None where all are dead.
 
@@ -33,7 +33,7 @@ class Divergence:
     dead_channels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelDivergence:
     """Symmetric KL of all live neurons of a model, in nats; None where there are none.
 
@@ -86,7 +86,15 @@ def summarise(kl_C: Tensor, dead_C: Tensor) -> Divergence:
     live = kl_C[~dead_C]
     channels, dead_channels = len(kl_C), int(dead_C.sum())
     if len(live) == 0:
-        return Divergence(None, None, None, None, None, channels, dead_channels)
+        return Divergence(
+            mean=None,
+            median=None,
+            p95=None,
+            max=None,
+            max_channel=None,
+            channels=channels,
+            dead_channels=dead_channels,
+        )
     largest = int(live.argmax())
     median, p95 = live.quantile(live.new_tensor([0.5, 0.95])).tolist()  # One sort for both.
     return Divergence(
@@ -107,7 +115,17 @@ def model_divergence(kl: Mapping[str, Tensor], dead: Mapping[str, Tensor]) -> Mo
     channels = sum(site.channels for site in sites.values())
     dead_channels = sum(site.dead_channels for site in sites.values())
     if not live:
-        return ModelDivergence(None, None, None, None, None, None, None, channels, dead_channels)
+        return ModelDivergence(
+            mean=None,
+            mean_over_sites=None,
+            median=None,
+            p95=None,
+            max=None,
+            max_site=None,
+            max_channel=None,
+            channels=channels,
+            dead_channels=dead_channels,
+        )
     neurons = summarise(
         torch.cat([kl[name].cpu() for name in live]),
         torch.cat([dead[name].cpu() for name in live]),

@@ -61,7 +61,7 @@ _HARM = 0.01
 _OWN_HELP = 0.10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GainEstimate:
     """Accuracy of the adapted model above the source model's, a fraction, as the teacher sees it.
 
@@ -95,8 +95,8 @@ def estimate_gain(teacher: Scores, before: Scores, after: Scores) -> GainEstimat
         return None
     taught_N = teacher.predicted_N[known_N]
     return GainEstimate(
-        float(gain_N[known_N].mean()),
-        float((before.predicted_N[known_N] == taught_N).mean()),
-        float((after.predicted_N[known_N] == taught_N).mean()),
-        int(known_N.sum()),
+        gain=float(gain_N[known_N].mean()),
+        agreement_before=float((before.predicted_N[known_N] == taught_N).mean()),
+        agreement_after=float((after.predicted_N[known_N] == taught_N).mean()),
+        images=int(known_N.sum()),
     )

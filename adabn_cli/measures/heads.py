@@ -19,7 +19,7 @@ from adabn_cli.model import Outputs
 Task = Literal["segmentation", "multi-label", "regression", "detection"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Surveyed:
     """What the outputs say without truth: means over N images, [N]; NaN where not finite.
 
@@ -68,7 +68,7 @@ class Head(Protocol):
 ERRORS = ("mean_absolute_error", "root_mean_square_error")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """One figure before and after; `interval` is that of the difference."""
 
@@ -102,7 +102,7 @@ def compared(before: Head, after: Head) -> Iterator[Compared]:
     for name, found in differences.items():
         known = first[name] is not None and last[name] is not None
         interval = percentile_interval(np.concatenate(found)) if known else None
-        yield Compared(name, first[name], last[name], interval)
+        yield Compared(name=name, before=first[name], after=last[name], interval=interval)
 
 
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,10 +48,10 @@ class LabelScores:
         broken_N = p_NK.isnan().any(1)
         entropy_N = (torch.special.entr(p_NK) + torch.special.entr(1 - p_NK)).mean(1)
         return Surveyed(
-            torch.maximum(p_NK, 1 - p_NK).mean(1).numpy(),
-            entropy_N.numpy(),
-            (p_NK > 0.5).sum(0).numpy(),
-            int(broken_N.sum()),
+            confidence_N=torch.maximum(p_NK, 1 - p_NK).mean(1).numpy(),
+            entropy_N=entropy_N.numpy(),
+            predicted_K=(p_NK > 0.5).sum(0).numpy(),
+            not_finite=int(broken_N.sum()),
         )
 
     def figures(self, weights_BN: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:

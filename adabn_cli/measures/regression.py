@@ -47,7 +47,12 @@ class Values:
         values_ND = self._values_ND()
         unknown_N = np.full(len(values_ND), np.nan)
         broken = int((~np.isfinite(values_ND)).any(1).sum())
-        return Surveyed(unknown_N, unknown_N, np.zeros(0, np.int64), broken)
+        return Surveyed(
+            confidence_N=unknown_N,
+            entropy_N=unknown_N,
+            predicted_K=np.zeros(0, np.int64),
+            not_finite=broken,
+        )
 
     def figures(self, weights_BN: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
         """Mean absolute and root mean square error over all numbers that are known.

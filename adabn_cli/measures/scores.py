@@ -22,7 +22,7 @@ from adabn_cli.ranks import Ranks
 _SUM_TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Rows:
     """One batch read in one way."""
 
@@ -226,12 +226,12 @@ def _read(probabilities_nK: Tensor, others: Sequence[NDArray[np.int64]]) -> _Row
     # entr is 0 at 0, where p log p would be NaN.
     entropy_n = torch.special.entr(probabilities_nK).sum(1).numpy()
     return _Rows(
-        np.where(good_n, p_nK.argmax(1), -1).astype(np.int64),
-        np.where(good_n, p_nK.max(1), np.nan),
-        np.where(good_n, entropy_n, np.nan),
-        p_nK[good_n].sum(0),
-        np.where(good_n[:, None], _top(probabilities_nK), -1).astype(np.int32),
-        tuple(
+        predicted_n=np.where(good_n, p_nK.argmax(1), -1).astype(np.int64),
+        confidence_n=np.where(good_n, p_nK.max(1), np.nan),
+        entropy_n=np.where(good_n, entropy_n, np.nan),
+        sum_K=p_nK[good_n].sum(0),
+        top_n5=np.where(good_n[:, None], _top(probabilities_nK), -1).astype(np.int32),
+        watched_n=tuple(
             np.where(good_n & (other_n >= 0), p_nK[np.arange(len(p_nK)), other_n], np.nan)
             for other_n in others
         ),

@@ -121,7 +121,7 @@ _LEAST = 1e-12
 Masks = Callable[[int], Tensor]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _ReadMaps:
     """The maps of one batch: means over their pixels, pixels by class, and counts by the masks."""
 
@@ -175,10 +175,10 @@ class Maps:
         """Confidence and entropy are means over an image's pixels; classes are counted by pixel."""
         parts = self._parts()
         return Surveyed(
-            np.concatenate([part.confidence_n for part in parts]),
-            np.concatenate([part.entropy_n for part in parts]),
-            np.sum([part.predicted_K for part in parts], axis=0),
-            sum(part.not_finite for part in parts),
+            confidence_N=np.concatenate([part.confidence_n for part in parts]),
+            entropy_N=np.concatenate([part.entropy_n for part in parts]),
+            predicted_K=np.sum([part.predicted_K for part in parts], axis=0),
+            not_finite=sum(part.not_finite for part in parts),
         )
 
     def figures(self, weights_BN: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
@@ -256,11 +256,11 @@ def _read_maps(logits_nKHW: Tensor, masks_nHW: Tensor | None) -> _ReadMaps:
         for column in zip(*((row[0], row[1]) for row in rows), strict=True)
     )
     return _ReadMaps(
-        confidence_n,
-        entropy_n,
-        int(np.isnan(confidence_n).sum()),
-        torch.stack([row[3] for row in rows]).sum(0).cpu().numpy(),
-        np.stack([np.diag(row[2].counts_KK) for row in rows]),
-        np.stack([row[2].union_K for row in rows]),
-        np.stack([row[2].labelled_K for row in rows]),
+        confidence_n=confidence_n,
+        entropy_n=entropy_n,
+        not_finite=int(np.isnan(confidence_n).sum()),
+        predicted_K=torch.stack([row[3] for row in rows]).sum(0).cpu().numpy(),
+        right_nK=np.stack([np.diag(row[2].counts_KK) for row in rows]),
+        union_nK=np.stack([row[2].union_K for row in rows]),
+        labelled_nK=np.stack([row[2].labelled_K for row in rows]),
     )

@@ -81,7 +81,7 @@ def test_a_file_whose_name_has_a_colon_is_a_file(write):
 )
 def test_a_missing_baseline_cannot_tell(record, in_git, monkeypatch, name):
     monkeypatch.chdir(in_git)
-    held = judged(record, GateRequest(("accuracy_after.change<0",), baseline=name))
+    held = judged(record, GateRequest(fail_on=("accuracy_after.change<0",), baseline=name))
     assert [gate.status for gate in held.gates] == ["cannot tell"] * 2
     assert all("no baseline" in gate.reason for gate in held.gates)
     assert held.baseline is None
@@ -128,7 +128,7 @@ def test_a_change_is_the_value_less_that_of_the_baseline(record, write):
         "accuracy_after.change<-10pp",
         "kl_after_mean.change>0.1",
     )
-    held = judged(record, GateRequest(asked, baseline=file))
+    held = judged(record, GateRequest(fail_on=asked, baseline=file))
     baseline, *gates = held.gates
     assert (baseline.expression, baseline.status, baseline.n) == ("baseline", "passed", 1797)
     assert [gate.status for gate in gates] == ["failed", "passed", "passed"]
@@ -142,7 +142,7 @@ def test_with_a_confidence_a_change_is_held_by_both_intervals(record, write):
     file = write(after={"accuracy": correct / 1797, "correct": correct})
     asked = ("accuracy_after.change<0pp",)
     plain, sure = (
-        judged(record, GateRequest(asked, confidence=confidence, baseline=file)).gates[1]
+        judged(record, GateRequest(fail_on=asked, confidence=confidence, baseline=file)).gates[1]
         for confidence in (None, 0.95)
     )
     assert (plain.status, sure.status) == ("failed", "passed")
@@ -157,7 +157,9 @@ def test_counts_as_shares_are_subtracted_as_shares(record, write):
     )
     (_, count, share) = judged(
         more,
-        GateRequest(("skipped_images.change>202", "skipped_images.change>11%"), baseline=write()),
+        GateRequest(
+            fail_on=("skipped_images.change>202", "skipped_images.change>11%"), baseline=write()
+        ),
     ).gates
     assert (count.status, count.value) == ("failed", 203)
     assert (share.status, share.value) == ("passed", pytest.approx(203 / 2000))
@@ -165,12 +167,14 @@ def test_counts_as_shares_are_subtracted_as_shares(record, write):
 
 def test_a_change_of_what_the_baseline_lacks_cannot_be_told(record, write):
     file = write(after={"accuracy": None})
-    (_, gate) = judged(record, GateRequest(("accuracy_after.change<0",), baseline=file)).gates
+    (_, gate) = judged(
+        record, GateRequest(fail_on=("accuracy_after.change<0",), baseline=file)
+    ).gates
     assert (gate.status, gate.reason) == ("cannot tell", "the baseline has none: no labels")
 
 
 def test_a_change_without_a_baseline_cannot_be_told(record):
-    (gate,) = judged(record, GateRequest(("accuracy_after.change<0",))).gates
+    (gate,) = judged(record, GateRequest(fail_on=("accuracy_after.change<0",))).gates
     assert gate.status == "cannot tell"
     assert "--baseline" in gate.reason
 
@@ -187,13 +191,13 @@ _APART = [
 @pytest.mark.parametrize(("other", "told"), _APART)
 def test_what_cannot_be_compared_is_not_unless_it_is_asked_for(record, write, other, told):
     file, asked = write(**other), ("accuracy_after.change<0",)
-    refused = judged(record, GateRequest(asked, baseline=file))
+    refused = judged(record, GateRequest(fail_on=asked, baseline=file))
     assert [gate.status for gate in refused.gates] == ["cannot tell"] * 2
     assert all("--allow-different" in gate.reason for gate in refused.gates)
     assert refused.baseline.changes == ()
     (difference,) = refused.baseline.differences
     assert told in difference
-    allowed = judged(record, GateRequest(asked, baseline=file, allow_different=True))
+    allowed = judged(record, GateRequest(fail_on=asked, baseline=file, allow_different=True))
     assert [gate.status for gate in allowed.gates] == ["passed"] * 2
     assert told in allowed.gates[0].reason
     assert allowed.baseline.changes

@@ -101,7 +101,7 @@ def whole(record: Record) -> Record:
 
 
 def gates(record, *fail_on, **asked):
-    return judged(record, GateRequest(fail_on, **asked)).gates
+    return judged(record, GateRequest(fail_on=fail_on, **asked)).gates
 
 
 def test_every_measure_is_among_the_cases():

@@ -183,7 +183,7 @@ def test_a_matched_checkpoint_is_written_applied_and_taken_back_to_the_byte(
 ) -> None:
     model = tmp_path / "net.pt"
     model.write_bytes((SAMPLES / "digits_wn.pt").read_bytes())
-    made = profile(ProfileRequest(ModelRequest(model), SAMPLES / "source"))
+    made = profile(ProfileRequest(model=ModelRequest(model), source=SAMPLES / "source"))
     assert Path(made.path) == tmp_path / "net.profile"
     assert (made.sites, made.classes) == (4, 10)
     run = adapt(

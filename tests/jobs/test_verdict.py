@@ -25,7 +25,7 @@ MODEL = SAMPLES / "digits_bn.pt"
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("profile") / "digits.profile"
-    profile(ProfileRequest(ModelRequest(MODEL), SAMPLES / "source", out=out))
+    profile(ProfileRequest(model=ModelRequest(MODEL), source=SAMPLES / "source", out=out))
     return out
 
 

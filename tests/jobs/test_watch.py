@@ -84,7 +84,7 @@ def watched(tmp_path: Path, sample_data: Path, inbox: Inbox) -> Callable[..., li
         events: list[Event] = [] if told is None else told
         model = ModelRequest(sample_data / "digits_bn.pt")
         given = {"folder": inbox.folder, "out": tmp_path / "out", **options}
-        watch(WatchRequest(model, **given), Turns(turns), events.append)
+        watch(WatchRequest(model=model, **given), Turns(turns), events.append)
         return events
 
     return run

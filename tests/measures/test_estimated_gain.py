@@ -79,4 +79,9 @@ def test_outputs_that_are_no_class_scores_give_no_estimate() -> None:
     ],
 )
 def test_verdicts_by_gain(gain: float, images: int, own: bool, outcome: str) -> None:
-    assert GainEstimate(gain, 1.0, 1.0, images).outcome(own=own) == outcome
+    assert (
+        GainEstimate(gain=gain, agreement_before=1.0, agreement_after=1.0, images=images).outcome(
+            own=own
+        )
+        == outcome
+    )

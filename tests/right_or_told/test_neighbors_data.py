@@ -430,7 +430,7 @@ def test_a_lower_limit_holds_and_failures_put_the_limit_back(pictures):
 
 def test_labels_that_maps_and_boxes_cannot_use_are_refused(pictures):
     file = write(pictures, "x.csv", "path,label\na.png,0\n")
-    asked = TruthRequest("segmentation", str(file), None)
+    asked = TruthRequest(task="segmentation", labels=str(file), masks=None)
     with pytest.raises(AdabnError, match="--labels FILE is for classes") as caught:
         read_truth(asked, open_target(TargetRequest(pictures, GRAY)), None, torch.zeros(1, 2, 8, 8))
     assert caught.value.exit_code == 2

@@ -68,7 +68,7 @@ class Limits:
         return replace(pictures, keeping=Keeping(kept, self.folder))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
     """Where batches wait, and `seconds` that all forwards take; estimates from a probe.
 
@@ -110,7 +110,7 @@ def plan_memory(
     )
     waiting = plan_waiting(found, max(own, 1) if side_by_side else 1, size, room)
     waiting = replace(waiting, memory_bytes=waiting.memory_bytes + held)
-    plan = MemoryPlan(waiting, found, most)
+    plan = MemoryPlan(waiting=waiting, probe=found, limit_bytes=most)
     if waiting.rerun:
         return _with_fewer(plan, images, size, limits.folder)
     if most is not None and waiting.memory_bytes > most:

@@ -37,7 +37,7 @@ _RANDOM = (
 _OTHER_FILE = "Copy or download the file again, or give a checkpoint from before training diverged."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Belief:
     """What speaks against a model's numbers.
 

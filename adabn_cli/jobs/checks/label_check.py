@@ -30,7 +30,7 @@ Images = Callable[[Tensor], Iterable[Tensor]]
 _PICTURES, MAPS = 128, 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Doubt:
     """Labels that the model agrees with far better when they count from `offset`.
 
@@ -118,7 +118,7 @@ def _doubt(
         moved_M = labels_M - offset
         if len(labels_M) and far_better(predicted_M, labels_M, moved_M):
             as_is, moved = (float((predicted_M == part).mean()) for part in (labels_M, moved_M))
-            return Doubt(offset, f"{len(labels_M)} {what}", as_is, moved)
+            return Doubt(offset=offset, seen=f"{len(labels_M)} {what}", as_is=as_is, moved=moved)
     return None
 
 

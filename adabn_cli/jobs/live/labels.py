@@ -21,7 +21,7 @@ from adabn_cli.model import IGNORED, Model
 OFFSET = "label_offset="
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LiveCheck:
     """Labels [N], or masks [n, H, W] of each batch, for a model of K `classes`.
 

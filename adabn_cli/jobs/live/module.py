@@ -118,7 +118,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
     labels = class_labels(given, held, _scored(outputs)) if found is None else GivenLabels()
     labels_N = counted(labels.indices_N, None if masks else label_offset)
     _check_classes(count_classes(outputs), labels_N, classes)
-    check = LiveCheck(wrapped, held, mapped or _scored(outputs) or 0)
+    check = LiveCheck(model=wrapped, held=held, classes=mapped or _scored(outputs) or 0)
     if label_offset is None:
         check = replace(check, labels_N=labels_N, masks=masks)
     if doubt := check.doubt():
@@ -192,7 +192,7 @@ def profile(
     labels_N = counted(labels.indices_N, label_offset)
     _check_classes(classes, labels_N, None)
     checked = None if label_offset is not None else labels_N
-    if doubt := LiveCheck(wrapped, held, classes or 0, checked).doubt():
+    if doubt := LiveCheck(model=wrapped, held=held, classes=classes or 0, labels_N=checked).doubt():
         raise doubt.error("the labels that came with the batches", OFFSET)
     found, _ = profile_of(wrapped, held, labels_N, Stages())
     return found

@@ -33,7 +33,7 @@ AskedTask = Literal[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TruthRequest:
     """What outputs of a task are held against; see the options of those names."""
 
@@ -43,7 +43,7 @@ class TruthRequest:
     label_offset: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
     """A head, where its truth comes from (None without any), and how many images have some.
 
@@ -117,7 +117,7 @@ def read_truth(asked: TruthRequest, target: Target, model: Model, outputs: Outpu
         "detection": "annotated boxes are not scored; adabn says what is seen before and after",
     }
     names = tuple(model.classes) if model.classes else None
-    return Truth(head.fresh(), names=names, notes=(f"Unlabeled: {hint[task]}.",))
+    return Truth(head=head.fresh(), names=names, notes=(f"Unlabeled: {hint[task]}.",))
 
 
 def _masked(
@@ -150,12 +150,12 @@ def _masked(
         notes.append("the masks hold 0 and 255 alone: 255 is taken for class 1")
     names = tuple(model.classes) if model.classes and len(model.classes) == classes else None
     return Truth(
-        Maps(_masks_by_batch(found, request.batch_size, first, foreground=foreground)),
-        f"masks from {folder.name}" + (f", counted from {first}" if first else ""),
-        sum(found.found_N),
-        names,
-        tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
-        found if offset is None and not foreground else None,
+        head=Maps(_masks_by_batch(found, request.batch_size, first, foreground=foreground)),
+        source=f"masks from {folder.name}" + (f", counted from {first}" if first else ""),
+        images=sum(found.found_N),
+        names=names,
+        notes=tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
+        masks=found if offset is None and not foreground else None,
     )
 
 
@@ -202,7 +202,13 @@ def _with_table(task: Task, table: ValueTable, model: Model, outputs: Outputs, f
         )
     head = LabelScores(values_ND) if task == "multi-label" else Values(values_ND)
     notes = tuple(f"{note}." for note in table.notes)
-    return Truth(head, f"labels file {one_line(file.name)}", table.known, names, notes)
+    return Truth(
+        head=head,
+        source=f"labels file {one_line(file.name)}",
+        images=table.known,
+        names=names,
+        notes=notes,
+    )
 
 
 def _in_order(table: ValueTable, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -223,11 +229,11 @@ def live_truth(task: Task, outputs: Outputs, labels: Sequence[Tensor] | None) ->
     head = empty_head(task)
     head(0, outputs)
     if labels is None or task == "detection":
-        return Truth(head.fresh())
+        return Truth(head=head.fresh())
     if task == "segmentation":
         found = sum(int((mask != IGNORED).flatten(1).any(1).sum()) for mask in labels)
         held = Maps(lambda index: labels[index])
-        return Truth(held, "given with the batches", found)
+        return Truth(head=held, source="given with the batches", images=found)
     values = [part.reshape(len(part), -1).double().cpu().numpy() for part in labels]
     values_ND, width = np.concatenate(values), outputs[0].numel()  # type: ignore[index]
     if values_ND.shape[1] != width:
@@ -237,4 +243,4 @@ def live_truth(task: Task, outputs: Outputs, labels: Sequence[Tensor] | None) ->
         )
     known = int((~np.isnan(values_ND)).any(1).sum())
     held_values = LabelScores(values_ND) if task == "multi-label" else Values(values_ND)
-    return Truth(held_values, "given with the batches", known)
+    return Truth(head=held_values, source="given with the batches", images=known)

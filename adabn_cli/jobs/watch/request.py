@@ -31,7 +31,7 @@ class Clock(Protocol):
         """Comes back after that time, or as soon as `stopped`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WatchRequest:
     """What is watched, and how; see the options of those names. Seconds for times."""
 
