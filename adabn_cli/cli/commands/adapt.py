@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, cast
 
 from adabn_cli.cli import consoles, values
-from adabn_cli.cli.commands.run_report import show, show_plan
 from adabn_cli.cli.option_groups.method import MethodOptions, SiteOptions
 from adabn_cli.cli.option_groups.model import ModelPath, RunningModelOptions
 from adabn_cli.cli.option_groups.option import Option
@@ -15,6 +14,7 @@ from adabn_cli.cli.option_groups.pictures import PictureOptions
 from adabn_cli.cli.option_groups.preprocessing import InputOptions
 from adabn_cli.cli.option_groups.run import RunOptions
 from adabn_cli.cli.progress import shown_progress
+from adabn_cli.cli.shown_runs import show, show_plan
 from adabn_cli.errors import UsageError
 from adabn_cli.ranks import several, speaks
 from adabn_cli.text import count

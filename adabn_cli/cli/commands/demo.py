@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adabn_cli.cli.commands.run_report import show
 from adabn_cli.cli.consoles import tell
 from adabn_cli.cli.option_groups.output import OutputOptions
 from adabn_cli.cli.progress import shown_progress
+from adabn_cli.cli.shown_runs import show
 
 
 def demo(*, tells: OutputOptions) -> int:

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from adabn_cli.cli import consoles
-from adabn_cli.cli.commands.report_files import (
+from adabn_cli.cli.option_groups.gates import GateOptions
+from adabn_cli.cli.option_groups.option import Option
+from adabn_cli.cli.option_groups.output import OutputOptions
+from adabn_cli.cli.option_groups.renderings import RenderingOptions
+from adabn_cli.cli.rendered_files import (
     STDOUT,
     inputs_of,
     renderings,
@@ -17,11 +21,7 @@ from adabn_cli.cli.commands.report_files import (
     require_writable,
     write_renderings,
 )
-from adabn_cli.cli.commands.report_shown import show_runs, tell_gates
-from adabn_cli.cli.option_groups.gates import GateOptions
-from adabn_cli.cli.option_groups.option import Option
-from adabn_cli.cli.option_groups.output import OutputOptions
-from adabn_cli.cli.option_groups.renderings import RenderingOptions
+from adabn_cli.cli.shown_runs import show_runs, tell_gates
 from adabn_cli.errors import UsageError
 
 _FILES = "Files, or - for stdout"

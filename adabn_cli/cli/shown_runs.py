@@ -1,15 +1,40 @@
-"""What `adabn report` shows of runs: gates with them, and what changed since a baseline."""
+"""Runs on stdout: one as its story or as JSON, several side by side, a plan, gates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from json import loads
 from typing import TYPE_CHECKING, Literal
 
 from adabn_cli.cli import consoles
-from adabn_cli.cli.commands.run_report import show
 
 if TYPE_CHECKING:
     from adabn_cli.record import GatePart, Record
+
+
+def show(record: Record, *, json: bool, quiet: bool, sites: Literal["few", "all"] = "few") -> None:
+    """JSON as one document; quiet as the run's folder alone; otherwise the whole story."""
+    if json:
+        consoles.write_json(loads(record.as_json()))
+    elif quiet:
+        consoles.write(record.run.folder or "")
+    else:
+        from adabn_cli.reports.terminal.run import render
+
+        consoles.show(render(record, sites=sites))
+        return
+    for warning in record.warnings:
+        consoles.tell(f"warning: {warning}", style="yellow")
+
+
+def show_plan(plan: Mapping[str, object], *, json: bool) -> None:
+    """What would be done: JSON as one document, otherwise a line a fact."""
+    if json:
+        consoles.write_json({"plan": plan})
+        return
+    from adabn_cli.reports.terminal.plan import render
+
+    consoles.show(render(plan))
 
 
 def show_runs(
