@@ -14,6 +14,9 @@ from pathlib import Path
 from adabn_cli.errors import InputError, UsageError
 from adabn_cli.text import valid_text
 
+#: Files of settings in the current folder; they are inputs of every command.
+SETTINGS = ("adabn.toml", "pyproject.toml")
+
 #: How the system tells files apart, whatever they are called: device and number.
 _Identity = tuple[int, int]
 
@@ -35,6 +38,7 @@ def may_write(
     written to.
     """
     require_apart(out, inputs, option)
+    require_reachable(out, option)
     if out.is_dir():
         raise UsageError(
             "The output is a folder.", where=f"{option} {out}", hint=f"Give a file to {option}."
@@ -76,6 +80,7 @@ def may_write_folder(
     is None it never does. Folders above it are made.
     """
     require_apart(folder, inputs, option)
+    require_reachable(folder, option)
     where = f"{option} {folder}"
     if folder.exists() and not folder.is_dir():
         raise UsageError("The output is a file.", where=where, hint=f"Give a folder to {option}.")
@@ -111,7 +116,7 @@ def require_apart(out: Path, inputs: Iterable[Path], option: str = "-o") -> None
         return  # Nothing is there that could be lost.
     replaced = {here} if out.is_dir() else _with_folders_above(out)
     above: dict[Path, set[_Identity]] = {}  # Many pictures lie in few folders.
-    for given in inputs:
+    for given in (*inputs, *(Path(name) for name in SETTINGS if Path(name).is_file())):
         if given.parent not in above:
             above[given.parent] = _with_folders_above(given.parent)
         same = _identity(given)
@@ -174,6 +179,19 @@ def cannot_be_written(path: Path, error: OSError, option: str = "-o") -> InputEr
         where=f"{option} {valid_text(path)}",
         hint=f"Give a path on a disk with room, that can be written to, to {option}.",
     )
+
+
+def require_reachable(out: Path, option: str) -> None:
+    """Raises InputError if the system does not say whether `out` is there.
+
+    So of a folder that may not be entered, and of a name that is too long.
+    """
+    try:
+        out.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_be_written(out, error, option) from error
 
 
 def _require_folder(out: Path, option: str, *, may_be_new: bool) -> None:

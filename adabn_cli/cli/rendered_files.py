@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -13,7 +14,13 @@ from typing import TYPE_CHECKING
 from adabn_cli.cli import consoles
 from adabn_cli.cli.option_groups.renderings import Paths
 from adabn_cli.errors import UsageError
-from adabn_cli.files import appearing, cannot_be_written, may_write, require_distinct
+from adabn_cli.files import (
+    appearing,
+    cannot_be_written,
+    may_write,
+    require_distinct,
+    require_reachable,
+)
 
 if TYPE_CHECKING:
     from adabn_cli.record import Record
@@ -26,13 +33,13 @@ RENDERERS = {
     "--openmetrics": "adabn_cli.reports.openmetrics",
     "--model-card": "adabn_cli.reports.model_card",
 }
-#: What is in the first bytes of each, by which an earlier one is known.
+#: What each begins with, as a pattern: by it an earlier one is recognized.
 _MARKS = {
-    "--html": b"<title>adabn",
+    "--html": rb"<!DOCTYPE html>\n.{0,900}<title>adabn",
     "--md": b"<!-- adabn report:",
-    "--junit": b'<testsuites name="adabn"',
+    "--junit": rb"(<\?xml[^>]*>\s*)?<testsuites name=\"adabn\"",
     "--openmetrics": b"# TYPE adabn_run ",
-    "--model-card": b"## Domain adaptation\n",
+    "--model-card": b"<!-- adabn model card -->\n",
 }
 _FIRST_BYTES = 1000
 STDOUT = "-"
@@ -68,6 +75,8 @@ def require_writable(files: Mapping[str, str], inputs: Sequence[Path]) -> None:
     """
     for option, file in files.items():
         path = Path(file)
+        if file != STDOUT:
+            require_reachable(path, option)
         if file == STDOUT or (path.exists() and not path.is_file() and not path.is_dir()):
             continue
         may_write(
@@ -83,7 +92,7 @@ def _is_earlier(mark: bytes, file: Path) -> bool:
     """Whether a file is an earlier rendering, or empty as a job summary is before its step."""
     with file.open("rb") as stream:
         begins = stream.read(_FIRST_BYTES)
-    return not begins or mark in begins
+    return not begins or re.match(mark, begins, re.DOTALL) is not None
 
 
 def inputs_of(

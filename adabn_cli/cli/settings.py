@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adabn_cli.errors import UsageError
+from adabn_cli.files import SETTINGS
 
 _GATES = "gates"
 #: What the table of gates may hold, and what each is in words.
@@ -29,10 +30,9 @@ def read_settings(folder: Path) -> tuple[Path | None, dict[str, Any]]:
 
     `adabn.toml` comes before `pyproject.toml`. Raises UsageError where a file is no TOML.
     """
-    own = folder / "adabn.toml"
+    own, project = (folder / name for name in SETTINGS)
     if own.is_file():
         return own, _parsed(own)
-    project = folder / "pyproject.toml"
     if project.is_file():
         settings = _parsed(project).get("tool", {}).get("adabn")
         if isinstance(settings, dict):

@@ -86,6 +86,7 @@ class Listing:
     that have a label have it from, `other_suffixes` counts files that are no pictures. `one_hot`
     are the columns that the labels are the names of, in their order, if they are. `notes` say how
     it was read. `is_folder` if the pictures' names are paths below a folder on this machine.
+    `told_by` are other files that were read, of labels for one.
     """
 
     kind: str
@@ -96,11 +97,13 @@ class Listing:
     one_hot: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_folder: bool = False
+    told_by: tuple[Path, ...] = ()
 
     @property
     def files(self) -> set[Path]:
-        """The files on this machine that its pictures lie in."""
-        return {picture.file for picture in self.pictures if picture.file is not None}
+        """The files on this machine that it was read from."""
+        files = {picture.file for picture in self.pictures if picture.file is not None}
+        return {*files, *self.told_by}
 
 
 def in_order(listing: Listing) -> Listing:

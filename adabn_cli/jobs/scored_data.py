@@ -90,8 +90,8 @@ class ScoredPictures:
 
     @property
     def files(self) -> Collection[Path]:
-        """The files on this machine that the pictures lie in."""
-        return self.target.listing.files
+        """The files on this machine that the pictures lie in, and what is known of them."""
+        return {*self.target.listing.files, *(self.truth.files if self.truth else ())}
 
     @property
     def images(self) -> int:

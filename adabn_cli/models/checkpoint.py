@@ -87,8 +87,12 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What was read: the file or folder, and the data files that a graph names."""
-        return (self.path, *self.data_files)
+        """What was read: the file, or the folder and all in it, and data files that a graph names.
+
+        What lies in a folder may be a link to somewhere else, as in Hugging Face's cache.
+        """
+        in_folder = self.folder.files if self.folder else ()
+        return (self.path, *in_folder, *self.data_files)
 
     def beside(self, path: Path) -> tuple[Path, ...]:
         """The other files that writing to `path` may write."""

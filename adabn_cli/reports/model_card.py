@@ -40,7 +40,7 @@ _LIMITS = (
 def render(record: Record) -> str:
     """The section, from its heading of second level on."""
     parts = [
-        "## Domain adaptation",
+        "<!-- adabn model card -->\n## Domain adaptation",
         prose(record.verdict.sentence),
         f"**{KEPT_SOURCE}**" if record.verdict.kept_source else "",
         prose(estimate_told(record)),

@@ -14,7 +14,7 @@ import pytest
 
 from adabn_cli.errors import ModelError
 from adabn_cli.files import full_suffix
-from adabn_cli.jobs.adapt import request as preparation
+from adabn_cli.jobs.adapt import prepare
 from adabn_cli.models.open import ModelRequest, open_model
 
 _RENDERINGS = ("--html", "--md", "--junit", "--openmetrics", "--model-card")
@@ -36,13 +36,45 @@ def test_a_report_replaces_an_earlier_one_of_its_kind_and_nothing_else(command, 
     written = Path("file").read_bytes()
     assert command("report", run, option, "file").code == 0
     assert Path("file").read_bytes() == written
-    for other in ("years of work", "x" * 1001 + written.decode()):
+    own = "# My net\n\nYears of work.\n\n"
+    for other in (own, "x" * 1001 + written.decode(), f"{own}## Domain adaptation\n"):
         Path("file").write_text(other)
         done = command("report", run, option, "file")
         assert (done.code, "remove this one" in done.err) == (2, True)
         assert Path("file").read_text() == other
     Path("empty").touch()
     assert command("report", run, option, "empty").code == 0
+
+
+def test_own_words_above_a_pasted_rendering_stay(command, project):
+    run = project / "tests/records/schema_1.json"
+    for option in ("--md", "--model-card"):
+        assert command("report", run, option, f"section{option}").code == 0
+        page = "# My net\n\nYears of work.\n\n" + Path(f"section{option}").read_text()
+        Path("README.md").write_text(page)
+        assert command("report", run, option, "README.md").code == 2
+        assert Path("README.md").read_text() == page
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/b"])
+def test_a_name_that_is_too_long_is_an_error_and_no_bug(command, sample_data, few, name):
+    model = sample_data / "digits_bn.pt"
+    for given in (
+        ("adapt", model, "-t", few, "-o", name),
+        ("convert", model, "-o", f"{name}.safetensors"),
+        ("profile", model, "--source", few, "-o", name),
+        ("report", sample_data.parent / "tests/records/schema_1.json", "--md", name),
+    ):
+        done = command(*given)
+        assert (done.code, "cannot be written" in done.err) == (3, True), given
+
+
+def test_the_settings_of_the_folder_are_an_input(command, sample_data, few):
+    Path("adabn.toml").write_text("seed = 3\n")
+    model = sample_data / "digits_bn.pt"
+    done = command("profile", model, "--source", few, "-o", "adabn.toml", "--force")
+    assert (done.code, "An input is never overwritten" in done.err) == (2, True)
+    assert Path("adabn.toml").read_text() == "seed = 3\n"
 
 
 def test_a_dry_run_needs_no_force_and_touches_nothing(command, sample_data, few):
@@ -88,7 +120,7 @@ def test_rounds_open_the_model_once(command, sample_data, monkeypatch):
         opened.append(request.path)
         return open_model(request)
 
-    monkeypatch.setattr(preparation, "open_model", counted)
+    monkeypatch.setattr(prepare, "open_model", counted)
     given = ("adapt", sample_data / "digits_bn.pt", "-t", sample_data / "target", "--max-images")
     done = command(*given, 130, "--until-converged", "0.001", "-o", "run", "-q")
     assert done.code == 0, done.err

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
+import torch
+from PIL import Image
 
 from adabn_cli.cli.app import app
 from adabn_cli.cli.boundary import run
@@ -287,6 +289,55 @@ def test_a_run_never_replaces_the_folder_of_a_picture_that_a_list_names(refused,
     (world / "list.txt").write_text("box/named/a.png\n")
     (world / "list.csv").write_text("path,label\nbox/named/a.png,3\n")
     refused(["adapt", _MODEL, *learnt, "-o", "box", "--force"], "box/named/a.png")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_labels_that_lie_elsewhere_by_a_link_are_an_input(refused, name):
+    shutil.copytree("in/named", "box-of-pictures")
+    Path("box").mkdir()
+    Path("box/run.json").write_text("{}")
+    rows = {"metadata.csv": "file_name,label\na.png,3\n", "metadata.jsonl": '{"file_name":"a.png"}'}
+    Path("box", name).write_text(rows[name])
+    Path("box-of-pictures", name).symlink_to(Path("box", name).resolve())
+    refused(["adapt", _MODEL, "-t", "box-of-pictures", "-o", "box", "--force"], name)
+    refused(
+        ["profile", _MODEL, "--source", "box-of-pictures", "-o", f"box/{name}", "--force"], name
+    )
+
+
+def test_a_model_folder_whose_weights_are_a_link_loses_none(command, tmp_path):
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnet10t", num_classes=10)
+    (tmp_path / "hub/blobs").mkdir(parents=True)
+    timm.models.save_for_hf(net, tmp_path / "hub/snapshot", safe_serialization=True)
+    weights = tmp_path / "hub/snapshot/model.safetensors"
+    blob = shutil.move(weights, tmp_path / "hub/blobs/abc.safetensors")
+    weights.symlink_to(blob)
+    before = blob.read_bytes()
+    done = command("convert", weights.parent, "-o", blob, "--force")
+    assert (done.code, "An input is never overwritten" in done.err) == (2, True), done.err
+    assert blob.read_bytes() == before
+
+
+def test_masks_that_lie_elsewhere_by_a_link_are_an_input(command, tmp_path):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 3, 1)
+    )
+    net[1].running_mean.normal_()
+    torch.jit.script(net.eval()).save(tmp_path / "maps.pt")
+    for folder in ("photos", "masks", "box/kept"):
+        Path(folder).mkdir(parents=True)
+    Path("box/run.json").write_text("{}")
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 12, 12, 3), np.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(f"photos/{number}.png")
+        Image.fromarray(picture[..., 0] % 3).save(f"box/kept/{number}.png")
+        Path(f"masks/{number}.png").symlink_to(Path(f"box/kept/{number}.png").resolve())
+    given = ("--img-size", 12, "--mean", 0.5, "--std", 0.5, "--masks", "masks")
+    done = command("adapt", "maps.pt", "-t", "photos", *given, "-o", "box", "--force")
+    assert (done.code, "An input is never overwritten" in done.err) == (2, True), done.err
+    assert Path("box/kept/0.png").is_file()
 
 
 def test_what_a_run_keeps_meanwhile_never_takes_an_input_with_it(refused, command):

@@ -63,6 +63,7 @@ def read(location: Location, columns: Columns) -> Listing:
         labels_from=f"labels in {told}",
         one_hot=_one_hot(read),
         notes=tuple(note for rows in read.values() for note in rows.notes),
+        told_by=tuple(files),
     )
 
 

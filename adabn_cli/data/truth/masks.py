@@ -30,16 +30,18 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ReadMasks:
     """Masks as bytes [N, H, W, 1], framed as their pictures are; IGNORED where there is none.
 
-    `found_N` says which pictures have one; `values` are all that occur in these.
+    `found_N` says which pictures have one; `values` are all that occur in these, `files` where
+    these lie.
     """
 
     pixels_NHWC: StoredPixels = field(repr=False)
     found_N: tuple[bool, ...] = field(repr=False)
     values: frozenset[int]
+    files: tuple[Path, ...]
     notes: tuple[str, ...]
 
 
@@ -79,10 +81,11 @@ def read_masks(
         )
     notes = (f"{len(missing)} of {len(pictures)} pictures have no mask: {first_few(missing)}",)
     return ReadMasks(
-        pixels_NHWC,
-        tuple(file is not None for file in chosen),
-        frozenset(values),
-        notes if missing else (),
+        pixels_NHWC=pixels_NHWC,
+        found_N=tuple(file is not None for file in chosen),
+        values=frozenset(values),
+        files=tuple(file for file in chosen if file is not None),
+        notes=notes if missing else (),
     )
 
 

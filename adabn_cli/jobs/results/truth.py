@@ -57,6 +57,7 @@ class Truth:
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     masks: ReadMasks | None = None
+    files: tuple[Path, ...] = ()
 
 
 def task_of(outputs: Outputs, asked: str) -> Task | None:
@@ -156,6 +157,7 @@ def _masked(
         names=names,
         notes=tuple(f"{note[0].upper()}{note[1:]}." for note in notes),
         masks=found if offset is None and not foreground else None,
+        files=found.files,
     )
 
 

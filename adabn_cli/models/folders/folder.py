@@ -67,6 +67,11 @@ class ModelFolder:
     weights: Path
     others: tuple[Path, ...] = field(repr=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the folder."""
+        return (self.path / CONFIG, self.weights, *(self.path / other for other in self.others))
+
     def metadata(self) -> Metadata:
         """What the folder says of preprocessing and classes, and which weights it would not fit."""
         return self.kind.metadata(self)
