@@ -21,25 +21,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-#: In the order of --help; each is a file in commands/ with a function of its name.
-_NAMES = (
-    "adapt",
-    "report",
-    "inspect",
-    "evaluate",
-    "profile",
-    "apply",
-    "convert",
-    "collect",
-    "merge",
-    "watch",
-    "demo",
-)
-COMMANDS = {
-    name: spread(getattr(import_module(f"adabn_cli.cli.commands.{name}"), name)) for name in _NAMES
+#: Each command in the order of --help, a function of its name in commands/, and an example of it.
+_EXAMPLES = {
+    "adapt": "adabn adapt model.pt --target photos/",
+    "report": "adabn report --fail-on 'accuracy_drop>0.5pp' --html report.html",
+    "inspect": "adabn inspect model.pt",
+    "evaluate": "adabn evaluate model.pt --data labelled/ --pack pack.safetensors",
+    "profile": "adabn profile model.pt --source train/",
+    "apply": "adabn apply model.pt pack.safetensors --out adapted.pt",
+    "convert": "adabn convert model.pt --out model.onnx",
+    "collect": "adabn collect model.pt --target photos/ --shard 1/4",
+    "merge": "adabn merge model.pt shard-*.safetensors --out pack.safetensors",
+    "watch": "adabn watch model.pt incoming/ --out packs/",
+    "demo": "adabn demo",
 }
-for command in COMMANDS.values():
-    app.command()(command)
+COMMANDS = {
+    name: spread(getattr(import_module(f"adabn_cli.cli.commands.{name}"), name))
+    for name in _EXAMPLES
+}
+for name, example in _EXAMPLES.items():
+    app.command(epilog=f"Example: {example}")(COMMANDS[name])
 
 
 def _version(value: bool) -> None:
