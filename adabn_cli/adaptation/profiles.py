@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adabn_cli.adaptation.fingerprint import Fingerprint, fingerprint, statistics_digest
+from adabn_cli.adaptation.histogram import Bins
 from adabn_cli.errors import ModelError
-from adabn_cli.histogram import Bins
 from adabn_cli.model import Model
 from adabn_cli.moments import EstimatedMoments, ImageMoments, Moments, SiteMoments
 from adabn_cli.tensor_file import Facts, Kind, Tensors, as_bytes

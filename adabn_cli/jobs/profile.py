@@ -14,12 +14,12 @@ from torch import Tensor
 from adabn_cli.adaptation.engines.observe import observe
 from adabn_cli.adaptation.engines.passes import Passes
 from adabn_cli.adaptation.fingerprint import fingerprint, statistics_digest
+from adabn_cli.adaptation.histogram import Bins
 from adabn_cli.adaptation.profiles import CLASS_BYTES, Predictions, Profile, SiteProfile
 from adabn_cli.adaptation.rules import RULES
 from adabn_cli.data.listing import Location, files_of
 from adabn_cli.errors import IN_FLOAT32, ModelError
 from adabn_cli.files import may_write, require_apart, write_whole
-from adabn_cli.histogram import Bins
 from adabn_cli.jobs.checks.asked_files import check_files
 from adabn_cli.jobs.checks.believing import PICTURES_TWICE, believe_scored
 from adabn_cli.jobs.preprocessing import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from adabn_cli.histogram import BINS, Bins
+from adabn_cli.adaptation.histogram import BINS, Bins
 from adabn_cli.moments import measure
 
 
