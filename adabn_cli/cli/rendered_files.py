@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adabn_cli.cli import consoles
 from adabn_cli.cli.option_groups.renderings import Paths
@@ -25,21 +25,24 @@ from adabn_cli.files import (
 if TYPE_CHECKING:
     from adabn_cli.record import Record
 
-#: What an option is called -> the module whose `render` makes its text.
+
+class Renderer(NamedTuple):
+    """The module whose `render` makes a text, and what that begins with, as a pattern.
+
+    By it an earlier one is recognized.
+    """
+
+    module: str
+    begins: bytes
+
+
+#: What an option is called -> what makes its text.
 RENDERERS = {
-    "--html": "adabn_cli.reports.html.page",
-    "--md": "adabn_cli.reports.markdown",
-    "--junit": "adabn_cli.reports.junit",
-    "--openmetrics": "adabn_cli.reports.openmetrics",
-    "--model-card": "adabn_cli.reports.model_card",
-}
-#: What each begins with, as a pattern: by it an earlier one is recognized.
-_MARKS = {
-    "--html": rb"<!DOCTYPE html>\n.{0,900}<title>adabn",
-    "--md": b"<!-- adabn report:",
-    "--junit": rb"(<\?xml[^>]*>\s*)?<testsuites name=\"adabn\"",
-    "--openmetrics": b"# TYPE adabn_run ",
-    "--model-card": b"<!-- adabn model card -->\n",
+    "--html": Renderer("adabn_cli.reports.html.page", rb"<!DOCTYPE html>\n.{0,900}<title>adabn"),
+    "--md": Renderer("adabn_cli.reports.markdown", b"<!-- adabn report:"),
+    "--junit": Renderer("adabn_cli.reports.junit", rb'(<\?xml[^>]*>\s*)?<testsuites name="adabn"'),
+    "--openmetrics": Renderer("adabn_cli.reports.openmetrics", b"# TYPE adabn_run "),
+    "--model-card": Renderer("adabn_cli.reports.model_card", b"<!-- adabn model card -->\n"),
 }
 _FIRST_BYTES = 1000
 STDOUT = "-"
@@ -84,7 +87,7 @@ def require_writable(files: Mapping[str, str], inputs: Sequence[Path]) -> None:
             inputs=inputs,
             option=option,
             in_new_folder=True,
-            is_earlier=partial(_is_earlier, _MARKS[option]),
+            is_earlier=partial(_is_earlier, RENDERERS[option].begins),
         )
 
 
@@ -142,7 +145,7 @@ def renderings(
         return {option: render_markdown(records, apart(records)) for option in files}
     (record,) = records
     texts = {
-        option: import_module(RENDERERS[option]).render(record)
+        option: import_module(RENDERERS[option].module).render(record)
         for option in files
         if not (thumbnails and option == "--html")
     }
