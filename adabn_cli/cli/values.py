@@ -49,7 +49,7 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     ends = numbers("--value-range", text)
     if len(ends) != 2 or not -math.inf < ends[0] < ends[1] < math.inf:
         raise UsageError(
-            f"--value-range {text} is no range.",
+            f"--value-range {text} is not a range.",
             hint="Write --value-range LOW,HIGH, as --value-range 0,4095.",
         )
     return ends[0], ends[1]
@@ -62,7 +62,7 @@ def shard(text: str) -> Shard:
     index, _, size = text.partition("/")
     if not (index.isdecimal() and size.isdecimal() and 1 <= int(index) <= int(size)):
         raise UsageError(
-            f"--shard {text} is no shard.", hint="Write --shard 1/4, 2/4, 3/4 and 4/4 for four."
+            f"--shard {text} is not a shard.", hint="Write --shard 1/4, 2/4, 3/4 and 4/4 for four."
         )
     return Shard(int(index) - 1, int(size))
 
@@ -135,7 +135,7 @@ def columns(path: str | None, label: str | None, path_suffix: str | None) -> Col
             raise UsageError(f"{option} names no column.", hint=f"Leave out {option}.")
     if path_suffix is not None and "." not in path_suffix:
         raise UsageError(
-            f"--path-suffix {path_suffix} is no suffix.", hint="Write --path-suffix .jpg."
+            f"--path-suffix {path_suffix} is not a suffix.", hint="Write --path-suffix .jpg."
         )
     return Columns(path, label, path_suffix or "")
 

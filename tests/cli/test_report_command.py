@@ -313,7 +313,7 @@ def test_what_cannot_be_meant_exits_with_2_and_writes_nothing(command, old_run, 
 
 def test_a_section_for_a_model_card_is_a_file_too(command, old_run):
     assert command("report", old_run, "--model-card", "card.md").code == 0
-    assert Path("card.md").read_text(encoding="utf-8").startswith("## ")
+    assert Path("card.md").read_text(encoding="utf-8").startswith("<!-- adabn model card -->\n## ")
 
 
 def test_thumbnails_are_for_the_page_and_of_the_target_alone(command, old_run, sample_data):

@@ -46,7 +46,7 @@ def adapt(
             "--target-format",
             metavar="KIND",
             rich_help_panel="Pictures",
-            help="What --target is, where its path does not tell: folder, imagefolder, list, "
+            help="What --target is, if its path does not tell: folder, imagefolder, list, "
             "glob, csv, tsv, parquet, tar, video, remote.",
         ),
     ] = None,
@@ -69,8 +69,8 @@ def adapt(
             "--until-converged",
             metavar="TOL",
             rich_help_panel="Pictures",
-            help="Draw as many pictures as it takes, with --seed, to know the means of the worst "
-            "adapted site within TOL standard deviations, as 0.05.",
+            help="Draw as many pictures as are needed, with --seed, to know the means of the worst "
+            "adapted site within TOL standard deviations, e.g. 0.05.",
         ),
     ] = None,
     how: MethodOptions,

@@ -34,7 +34,7 @@ def convert(
         Option(
             "--float32",
             said="settings",
-            help="Write floating values as float32, as a half precision model takes whose "
+            help="Write floating values as float32: what a half precision model needs whose "
             "statistics on the target overflow.",
         ),
     ] = False,

@@ -28,7 +28,7 @@ def demo(*, tells: OutputOptions) -> int:
 
 
 def sample_data() -> Path:
-    """The sample data: inside an installed package, beside it in a checkout."""
+    """The sample data: inside an installed package, next to it in a checkout."""
     import adabn_cli
 
     package = Path(adabn_cli.__file__).parent

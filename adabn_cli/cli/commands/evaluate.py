@@ -1,4 +1,4 @@
-"""`adabn evaluate`: score a model on labelled pictures."""
+"""`adabn evaluate`: score a model on labeled pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluate(
             "-d",
             said="line",
             metavar="DATA",
-            help="The labelled pictures, as --target of adapt.",
+            help="The labeled pictures, as --target of adapt.",
         ),
     ],
     pack: Annotated[
@@ -38,7 +38,7 @@ def evaluate(
     pictures: PictureOptions,
     tells: OutputOptions,
 ) -> int:
-    """Score a model on labelled pictures, with or without a domain pack."""
+    """Score a model on labeled pictures, with or without a domain pack."""
     from adabn_cli.jobs.evaluate import EvaluateRequest
     from adabn_cli.jobs.evaluate import evaluate as evaluate_model
     from adabn_cli.reports.terminal.evaluation import render

@@ -67,7 +67,7 @@ def watch(
             metavar="N",
             min=1,
             rich_help_panel=_STREAM,
-            help="Pictures a batch.",
+            help="Pictures per batch.",
         ),
     ] = 32,
     interval: Annotated[
@@ -89,7 +89,7 @@ def watch(
             metavar="SECONDS",
             min=0,
             rich_help_panel=_STREAM,
-            help="Adapt to fewer pictures than --every where none has come for so long.",
+            help="Adapt to fewer pictures than --every if none has come for so long.",
         ),
     ] = None,
     max_images: Annotated[

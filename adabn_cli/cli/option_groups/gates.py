@@ -1,4 +1,4 @@
-"""What a run is held against in CI."""
+"""What a run is compared with in CI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GateOptions(Group):
             "--fail-on",
             said="settings",
             metavar="GATE",
-            help="Exit 1 where this holds, 4 where it cannot be told; may be repeated: "
+            help="Exit 1 if this holds, 4 if it cannot be told; may be repeated: "
             "accuracy_drop>0.5pp, accuracy_after<0.80, class_drop>5pp, kl_after_p95>2, "
             "residual>1e-3, skipped_images>1%, collapse, verdict==harm, "
             "accuracy_after.change<-0.5pp.",
@@ -43,7 +43,7 @@ class GateOptions(Group):
             "--confidence",
             said="settings",
             metavar="SHARE",
-            help="Fail only where the interval of this confidence, as 0.95, excludes the limit.",
+            help="Fail only if the interval of this confidence, e.g. 0.95, excludes the limit.",
         ),
     ] = None
     allow_inconclusive: Annotated[

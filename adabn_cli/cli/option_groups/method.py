@@ -95,8 +95,8 @@ class MethodOptions(Group):
         _option(
             "--method",
             metavar="adabn|matched|auto",
-            help="adabn: the target's statistics, the default without a profile. matched: held "
-            "against a source profile and trusted by sample size, the default with one. auto: "
+            help="adabn: the target's statistics, the default without a profile. matched: compared "
+            "with a source profile and trusted by sample size, the default with one. auto: "
             "the surest of these and of a corrected mix of classes, in up to six forwards.",
         ),
     ] = None
@@ -106,8 +106,8 @@ class MethodOptions(Group):
             "--profile",
             said="line",
             metavar="FILE",
-            help="What `adabn profile` measured on source pictures; MODEL.profile beside the model "
-            "is found by itself.",
+            help="What `adabn profile` measured on source pictures; MODEL.profile next to the "
+            "model is found by itself.",
         ),
     ] = None
     source: Annotated[
@@ -125,7 +125,7 @@ class MethodOptions(Group):
             "--reference",
             said="settings",
             metavar="MODEL",
-            help="The checkpoint that an ONNX graph was exported from, where the export has folded "
+            help="The checkpoint that an ONNX graph was exported from, if the export has folded "
             "its BatchNorm layers away.",
         ),
     ] = None

@@ -46,8 +46,7 @@ class ModelOptions(Group):
         _option(
             "--weights",
             metavar="ema|model|KEY",
-            help="Which weights to take where the file holds several: the moving average by "
-            "default.",
+            help="Which weights to take if the file holds several: the moving average by default.",
         ),
     ] = None
     output: Annotated[
@@ -63,7 +62,7 @@ class ModelOptions(Group):
         _option(
             "--input",
             metavar="NAME",
-            help="Which input of an ONNX graph takes the pictures, where it has several.",
+            help="Which input of an ONNX graph takes the pictures, if it has several.",
         ),
     ] = None
     trust_pickle: Annotated[
@@ -100,14 +99,14 @@ class RunningModelOptions(ModelOptions):
         _option(
             "--device",
             metavar="DEVICE",
-            help="cpu, cuda, cuda:1, …; auto takes a GPU where there is one.",
+            help="cpu, cuda, cuda:1, …; auto uses a GPU if there is one.",
         ),
     ] = "auto"
     bf16: Annotated[
         bool,
         _option(
             "--bf16",
-            help="Compute in bfloat16 where that will do: fast on GPUs and processors made for it, "
+            help="Compute in bfloat16: fast on GPUs and processors made for it, "
             "and approximate. Statistics move by 0.01 to 0.3 of a standard deviation.",
         ),
     ] = False

@@ -36,8 +36,8 @@ MaxPixels = Annotated[
     _option(
         "--max-pixels",
         metavar="N",
-        help="Read pictures of up to N pixels, as 400M; larger ones count as unreadable. By "
-        "default 179 million, as a small file can claim any size. Each takes 3 bytes a pixel.",
+        help="Read pictures of up to N pixels, e.g. 400M; larger ones count as unreadable. By "
+        "default 179 million, as a small file can claim any size. Each needs 3 bytes per pixel.",
     ),
 ]
 
@@ -68,8 +68,8 @@ class PictureOptions(Group):
         _option(
             "--label-offset",
             metavar="N",
-            help="The number of the first class where labels, folders or masks are numbers: 1 "
-            "where they count from 1, -1 where the first output is a background. Without it 0, and "
+            help="The number of the first class if labels, folders or masks are numbers: 1 "
+            "if they count from 1, -1 if the first output is a background. Without it 0, and "
             "the run is checked for another one.",
         ),
     ] = None
@@ -78,7 +78,7 @@ class PictureOptions(Group):
         _option(
             "--class-order",
             metavar="natural|text",
-            help="Where folders are the classes by their order alone: natural has 2 before 10, as "
+            help="If folders are the classes by their order alone: natural has 2 before 10, as "
             "timm, text 10 before 2, as ImageFolder. Without it the run tells, or it is asked for.",
         ),
     ] = None
@@ -132,7 +132,7 @@ class PictureOptions(Group):
             "-b",
             metavar="N",
             min=1,
-            help="Pictures a batch. Exact statistics do not depend on it.",
+            help="Pictures per batch. Exact statistics do not depend on it.",
         ),
     ] = 32
     workers: Annotated[

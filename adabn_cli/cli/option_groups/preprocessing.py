@@ -64,7 +64,7 @@ class InputOptions(Group):
         _option(
             "--fast-decode",
             help="Decode large JPEG files at a fraction of their size, at least twice what the "
-            "model takes: several times as fast, and a few of 255 levels off at edges.",
+            "model needs: several times as fast, and a few of 255 levels off at edges.",
         ),
     ] = False
 

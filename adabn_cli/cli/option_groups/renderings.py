@@ -40,7 +40,7 @@ class RenderingOptions(Group):
             "--junit",
             said="settings",
             metavar="FILE",
-            help="JUnit XML: a test case a gate.",
+            help="JUnit XML: one test case per gate.",
         ),
     ] = None
     openmetrics: Annotated[

@@ -26,7 +26,7 @@ class RunOptions(Group):
         _method(
             "--on-harm",
             metavar="keep|warn|fail",
-            help="Where the verdict is harm: warn, or keep the source model in the run, or exit 1.",
+            help="If the verdict is harm: warn, or keep the source model in the run, or exit 1.",
         ),
     ] = "warn"
     verify: Annotated[
@@ -66,7 +66,7 @@ class RunOptions(Group):
         _machine(
             "--memory",
             metavar="SIZE",
-            help="How much memory to take, as 8GiB or 500MB; by default three quarters of what "
+            help="How much memory to use, e.g. 8GiB or 500MB; by default three quarters of what "
             "there is. What does not fit waits on disk. Does not change the result.",
         ),
     ] = None
