@@ -66,9 +66,9 @@ def truth(module: nn.Module, images: Tensor) -> Truth:
             setattr(net.get_submodule(parent), child, layers[name])
     logits_NK = net(images.double())
     return Truth(
-        head={name: layer.mean_C for name, layer in layers.items()},
-        source={name: layer.var_C for name, layer in layers.items()},
-        images=logits_NK,
+        mean_C={name: layer.mean_C for name, layer in layers.items()},
+        var_C={name: layer.var_C for name, layer in layers.items()},
+        logits_NK=logits_NK,
     )
 
 

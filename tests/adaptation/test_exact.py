@@ -189,7 +189,7 @@ def test_a_model_that_takes_different_ways_is_refused_and_unchanged(images: Tens
 
     net = learned(Forked())
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ModelError, match="different ways") as raised:
+    with pytest.raises(ModelError, match="different paths") as raised:
         adabn_cli.adapt(net, images.split(16))
     assert "--engine one-pass" in raised.value.hint
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

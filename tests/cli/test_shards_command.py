@@ -140,14 +140,14 @@ def test_shards_belong_to_their_model(command, sample_data, sample_model, shards
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 64])
 def test_another_file_is_no_shard(command, sample_model, shards, content, tmp_path):
     (tmp_path / "x").write_bytes(content)
-    refused(command("merge", sample_model, *shards[:2], "x"), 3, "no file that", "x")
+    refused(command("merge", sample_model, *shards[:2], "x"), 3, "not a file that", "x")
 
 
 def test_a_damaged_shard_and_a_pack_are_no_shards(command, sample_model, shards, tmp_path):
     (tmp_path / "half").write_bytes(shards[2].read_bytes()[:-100])
     refused(command("merge", sample_model, *shards[:2], "half"), 3, "half")
     assert command("merge", sample_model, *shards, "-o", "other.safetensors").code == 0
-    refused(command("merge", sample_model, *shards[:2], "other.safetensors"), 3, "no file that")
+    refused(command("merge", sample_model, *shards[:2], "other.safetensors"), 3, "not a file that")
     refused(command("merge", sample_model, *shards[:2], "nothing"), 3, "No such file")
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from adabn_cli.data import open as folder_module
-from adabn_cli.jobs.adapt import adabn as adapt_module
-from adabn_cli.jobs.adapt import converged, journal, memory_plan
+from adabn_cli.jobs.adapt import converged, journal, memory_plan, writing
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -128,7 +127,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(command, sample_model, sample_d
 
     with monkeypatch.context() as patched:
         patched.setattr(journal, "_SHARE", 1e12)
-        patched.setattr(adapt_module, "_write_files", stopped)
+        patched.setattr(writing, "_write_files", stopped)
         assert command(*given, "-o", "run").code == 130
     shutil.copytree("run.partial", "kept")
     assert command(*given, "--resume", "run").code == 0

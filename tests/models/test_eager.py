@@ -474,7 +474,7 @@ def test_outputs_that_are_no_class_scores_are_said_to_be(images: Tensor) -> None
 
     record = adabn_cli.adapt(learned(Rows()), [(images, torch.zeros(10, dtype=torch.long))])
     assert record.before.n == 0
-    assert "no class scores" in record.verdict.sentence
+    assert "not class scores" in record.verdict.sentence
 
 
 def test_figures_that_are_not_finite_can_be_written_and_read_again(images: Tensor) -> None:

@@ -293,7 +293,7 @@ def test_sites_that_cannot_be_told_apart_are_refused() -> None:
     for pack in (one_of_three, of_unknown_order):
         wrapped = EagerModel(Deployed(alike(3)))
         before = statistics_of(wrapped)
-        with pytest.raises(ModelError, match="cannot be told by the statistics"):
+        with pytest.raises(ModelError, match="cannot be matched by the statistics"):
             put_in(pack, wrapped)
         assert all(torch.equal(before[place], x) for place, x in statistics_of(wrapped).items())
 

@@ -247,7 +247,7 @@ def test_a_file_of_a_package_is_loaded_as_part_of_it(
         ('widths=[6,5],settings={"a": [1, 2], "b": null}', 0, "6 neurons"),
         ('{"widths": [6, 5], "settings": true}', 0, "6 neurons"),
         ("widths=[6,5", 2, '"[6,5" is neither a Python literal nor JSON'),
-        ('{"widths": [6, 5]', 2, "no JSON object"),
+        ('{"widths": [6, 5]', 2, "not a JSON object"),
         ('{"widths": 1, "widths": 2}', 2, '"widths" is given twice'),
         ('{"wid ths": 1}', 2, "not the name of an argument"),
     ],

@@ -312,6 +312,15 @@ def test_few_pictures_and_enough_pictures_are_one_rule(images, enough, told):
     size = enough and SampleSizePart(
         site="1", tolerance=0.1, images=(images,), errors=(0.1,), enough=enough
     )
-    found = notice_parts(Seen(images, ScoresPart(), ScoresPart(), None, None, size, None))
+    seen = Seen(
+        images=images,
+        before=ScoresPart(),
+        after=ScoresPart(),
+        labels_N=None,
+        names=None,
+        sample_size=size or None,
+        sample_nCHW=None,
+    )
+    found = notice_parts(seen)
     assert [part.kind for part in found] == (["few pictures"] if told else [])
     assert told is None or told in found[0].sentence
