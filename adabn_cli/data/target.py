@@ -90,13 +90,20 @@ class Target:
     def spread(self, most: int) -> Tensor:
         """At most that many pictures, evenly spread over all of them, as one batch."""
         chosen = torch.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures)))
-        return next(iter(self.some(chosen.round().long(), most)))
+        return next(self._batches_of(chosen.round().long(), most))
+
+    def few(self, most: int) -> Tensor:
+        """The same of no more than a batch: a model may accept no more."""
+        return self.spread(min(most, self.request.batch_size))
 
     def some(self, rows: Tensor, batch_size: int = 16) -> Iterator[Tensor]:
-        """Batches of the pictures of these numbers, wherever they were decoded.
+        """Batches of the pictures of these numbers, no larger than those of a pass.
 
         All ranks ask for the same.
         """
+        return self._batches_of(rows, min(batch_size, self.request.batch_size))
+
+    def _batches_of(self, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
         own = self.pixels_NHWC
         for part in torch.split(rows, batch_size):
             if isinstance(own, OwnBatches):

@@ -71,7 +71,7 @@ def evaluate(
             where="; ".join(pictures.label_notes) or str(request.data),
             hint="Give --labels FILE or --class-map FILE; to a model of maps, --masks DIR.",
         )
-    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
+    belief = belief.run_twice(opened.model, pictures.target.few(PICTURES_TWICE))
     with stages.stage("score") as progress:
         scores = score(opened.model, pictures.target.batches(), progress, pictures.head)
     found = scores_part(scores, pictures.labels_N)

@@ -96,7 +96,7 @@ def profile(
         )
         require_apart(out, pictures.files)
     require_used(request.pictures, pictures)
-    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
+    belief = belief.run_twice(opened.model, pictures.target.few(PICTURES_TWICE))
     found, scores = profile_of(opened.model, pictures.target.batches(), pictures.labels_N, stages)
     content = found.as_bytes()
     write_whole(out, content)

@@ -219,7 +219,7 @@ def open_pictures(
             target = draws.target(request.max_images, progress)
         else:
             target = open_target(target_request(place, preprocessing, request), progress)
-    outputs = first_outputs(model, target.spread(min(2, request.batch_size)))
+    outputs = first_outputs(model, target.few(2))
     task = task_of(outputs, request.task)
     if task is None and request.masks is not None:
         raise UsageError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -437,3 +439,49 @@ def test_what_masks_hold_below_the_first_class_counts_for_nothing(tmp_path, comm
     record = json.loads(Path("run/run.json").read_text())
     assert record["task"]["figures"][0]["before"] == 1.0
     assert any("The masks hold 0, below the first class, 1" in text for text in record["warnings"])
+
+
+ONE_BY_ONE = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)
+        self.last = torch.nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.bn(self.conv(x)).relu().mean((2, 3))
+        return self.last(x.view(1, 4))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate net.pth --data DATA",
+        "profile net.pth --source DATA -o p",
+        "adapt net.pth -t DATA -o run",
+        "adapt net.pth -t DATA --labels numbers.csv -o run",
+    ],
+)
+def test_a_network_of_one_picture_at_a_time_runs_with_such_batches(
+    command: Any, sample_data: Path, words: str
+) -> None:
+    Path("nets.py").write_text(ONE_BY_ONE)
+    scope: dict[str, Any] = {}
+    exec(ONE_BY_ONE, scope)
+    net = scope["Net"]()
+    net.bn.running_mean.normal_()
+    torch.save(net.state_dict(), "net.pth")
+    Path("few/3").mkdir(parents=True)
+    for number, file in enumerate(sorted((sample_data / "target/3").iterdir())[:9]):
+        shutil.copy(file, f"few/3/{number}.png")
+    rows = [f"3/{number}.png,{number}" for number in range(9)]
+    Path("numbers.csv").write_text("\n".join(["path,label", *rows]))
+    given = [word.replace("DATA", "few") for word in words.split()]
+    more = ("--arch", "nets.py:Net", "--img-size", 16, "--mean", 0.5, "--std", 0.5)
+    done = command(*given, *more, "--batch-size", 1)
+    assert done.code in (0, 3), done.err
+    assert "bug" not in done.err

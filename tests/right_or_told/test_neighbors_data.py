@@ -129,6 +129,18 @@ FILES = {
         {},
         [2, 0, 1],
     ),
+    "a-column-label-of-zeros-by-a-split": (
+        "x.csv",
+        "path,label,train,test\na.png,0,1,0\nb.png,0,1,0\nsub/c d.png,0,0,1\n",
+        {},
+        [0, 0, 0],
+    ),
+    "a-class-of-zeros-by-a-split": (
+        "x.csv",
+        "path,y,train,test\na.png,0,1,0\nb.png,0,1,0\nsub/c d.png,0,0,1\n",
+        {},
+        [0, 0, 0],
+    ),
     "columns-by-name": (
         "x.csv",
         "foto,art,label\na.png,2,0\nb.png,0,0\nsub/c d.png,1,0\n",

@@ -98,7 +98,7 @@ def labelled_rows(table: Table, columns: Columns) -> Rows:
     if empty := [row.at for row in rows if not row.path.strip()]:
         raise ValueError(f"{empty[0]}: no path")
     label = label_column(table.header, columns)
-    if label is None or (columns.label is None and label in _one_hot(table)):
+    if label is None or (columns.label is None and _is_a_class(table, label)):
         return _by_bits(table, rows)
     labels = whole_numbers([fields[label] for _, fields in table.records])
     return Rows(rows=_with_labels(rows, labels), notes=table.notes)
@@ -126,8 +126,18 @@ def _with_labels(rows: Sequence[Row], labels: Sequence[str]) -> tuple[Row, ...]:
     return tuple(replace(row, label=label or None) for row, label in zip(rows, labels, strict=True))
 
 
+def _is_a_class(table: Table, label: int) -> bool:
+    """Whether a column of labels by its name is a one-hot column among others: of a class called y.
+
+    A column called label is of labels, and one that is never 1 is of no picture's class.
+    """
+    if table.header[label].strip().lower() in _LABELS[0] or label not in _one_hot(table):
+        return False
+    return any(_BITS[row[label].lower()] for _, row in table.records)
+
+
 def _one_hot(table: Table) -> list[int]:
-    """Three columns and more of which every row has a single 1; a class may be called y."""
+    """Three columns and more of which every row has a single 1."""
     bits = _of_bits(table)
     single = all(sum(_BITS[row[one].lower()] for one in bits) == 1 for _, row in table.records)
     return bits if single and len(bits) > 2 else []

@@ -95,7 +95,7 @@ def plan_memory(
     images = pictures.images
     size = min(pictures.target.request.batch_size, images)
     own = len(pictures.target.batches())
-    found = probe(model, pictures.target.spread(min(_PROBED_IMAGES, images)), limits.folder)
+    found = probe(model, pictures.target.few(min(_PROBED_IMAGES, images)), limits.folder)
     # All ranks or none: they gather the pictures that are timed.
     ranks = pictures.target.request.ranks
     if all(ranks.gather(found.seconds * size < _QUICK)):

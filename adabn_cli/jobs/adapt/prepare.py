@@ -165,7 +165,7 @@ def with_pictures(begun: Begun, draws: Draws | None = None) -> Job:
     installer = Installer.of(opened.model, request.adaptation, pictures.images, known.profile)
     some = pictures.target.spread(_SUSPECT_IMAGES)
     suspicion = suspect_preprocessing(opened.model, some, installer, begun.preprocessing)
-    belief = begun.belief.run_twice(opened.model, some[:PICTURES_TWICE])
+    belief = begun.belief.run_twice(opened.model, pictures.target.few(PICTURES_TWICE))
     told = (memory.warning, suspicion, *known.warnings, *left_out_warning(installer))
     return Job(
         **vars(replace(begun, request=request, belief=belief)),

@@ -93,7 +93,7 @@ def collect(
             f"Outputs for {pictures.truth.head.task} are scored in one process.",
             hint="Use adabn adapt, on a part of the pictures with --max-images if they are many.",
         )
-    belief = belief.run_twice(opened.model, pictures.target.spread(PICTURES_TWICE))
+    belief = belief.run_twice(opened.model, pictures.target.few(PICTURES_TWICE))
     installer = Installer.of(opened.model, request.adaptation, pictures.images)
     found, scores = _measured(request, installer, preprocessing, pictures, stages)
     content, scored = found.as_bytes(), scores_part(scores, pictures.labels_N)
