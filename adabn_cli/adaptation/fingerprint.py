@@ -6,6 +6,7 @@ Blind to names, so that the same weights in another file format have the same fi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +25,10 @@ class Fingerprint:
 
 def fingerprint(model: Model) -> Fingerprint:
     """The fingerprint of a model, the same before and after its statistics are replaced."""
-    state = model.state()
-    # By address: a layer that is registered twice has its statistics under both names.
-    statistics = {state[key].data_ptr() for site in model.sites for key in site.keys.values()}
     sites = hashlib.sha256()
     for site in sorted(model.sites, key=lambda site: site.name):
         sites.update(f"{site.name}\t{site.channels}\n".encode())
-    digests = sorted(
-        _digest(tensor)
-        for tensor in state.values()
-        if tensor.data_ptr() not in statistics and tensor.is_floating_point()
-    )
+    digests = sorted(_digest(tensor) for tensor in _learned(model))
     return Fingerprint(sites.hexdigest(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
 
 
@@ -44,13 +38,21 @@ def learned_values(model: Model) -> frozenset[str]:
     Exporters add constants to a network, drop what its forward does not need, and let equal tensors
     share one; with these the others are still known to be the same.
     """
+    return frozenset(values_digest(tensor) for tensor in _learned(model))
+
+
+def _learned(model: Model) -> Iterator[Tensor]:
+    """Every floating tensor that is not a statistic; sparse ones whole."""
     state = model.state()
+    # By address: a layer that is registered twice has its statistics under both names.
     statistics = {state[key].data_ptr() for site in model.sites for key in site.keys.values()}
-    return frozenset(
-        values_digest(tensor)
-        for tensor in state.values()
-        if tensor.data_ptr() not in statistics and tensor.is_floating_point()
-    )
+    for tensor in state.values():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.layout != torch.strided:  # It has no address.
+            yield tensor.to_dense()
+        elif tensor.data_ptr() not in statistics:
+            yield tensor
 
 
 def values_digest(tensor: Tensor) -> str:

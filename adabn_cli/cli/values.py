@@ -118,7 +118,7 @@ def pixels(text: str | None) -> int | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip(), re.IGNORECASE)
     number = float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ") if found else 0.0
-    if number < 1:
+    if not 1 <= number < float("inf"):
         raise UsageError(
             f"--max-pixels {text} is not a number of pixels.",
             hint="Write --max-pixels 200M for 200 million.",

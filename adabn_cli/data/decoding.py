@@ -118,11 +118,10 @@ def _read(
         # Asked for before loading: Pillow turns a TIFF upright while it loads it.
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
             steps.append("EXIF rotation")
-        frames = getattr(picture, "n_frames", 1)
+        # What follows in an MPO is the camera's preview or depth of the first.
+        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
         if frames > 1:
             steps.append("first frame of several")
-        if picture.format == "MPO":  # What follows is the camera's preview or depth of the first.
-            frames = 1
         reduction = _reduce(picture, preprocessing) if preprocessing.fast_decode else 1
         if reduction > 1:
             steps.append(f"JPEG decoded at 1/{reduction}")

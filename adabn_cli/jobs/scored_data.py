@@ -252,13 +252,12 @@ def open_pictures(
             task=task, labels=request.labels, masks=request.masks, label_offset=request.label_offset
         )
         truth = read_truth(asked, target, model, outputs)
-    classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else 0
     opened = ScoredPictures(
         model=model,
         target=target,
         labels=labels,
         truth=truth,
-        n_outputs=max(classes, 2),
+        n_outputs=_classes_of(outputs) if task in (None, "segmentation") else 0,
         offset=request.label_offset,
     )
     if doubt := opened.doubt():
@@ -269,7 +268,10 @@ def open_pictures(
 def require_used(request: PicturesRequest, *opened: ScoredPictures) -> None:
     """Raises UsageError for an option that says how labels are read, where none are read so."""
     known = {pictures.labels.known_by for pictures in opened}
-    masked = any(pictures.truth and pictures.truth.source for pictures in opened)
+    masked = any(
+        pictures.truth and pictures.truth.source and pictures.truth.head.task == "segmentation"
+        for pictures in opened
+    )
     found = "; ".join(f"labels: {one.labelled_by or 'none'}" for one in opened)
     if request.label_offset is not None and "number" not in known and not masked:
         raise UsageError(
@@ -313,7 +315,12 @@ def _require_no_labels(request: PicturesRequest, why: str) -> None:
 
 
 def count_classes(outputs: Outputs) -> int | None:
-    """K of logits [N, K]; None where the outputs are of another kind."""
+    """K of logits [N, K]; None if the outputs are of another kind."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         return None
-    return max(outputs.shape[1], 2)  # One logit decides between two classes.
+    return _classes_of(outputs)
+
+
+def _classes_of(outputs: Outputs) -> int:
+    """K of logits [N, K] or maps [N, K, H, W]; one logit decides between two classes."""
+    return max(outputs.shape[1], 2) if isinstance(outputs, Tensor) and outputs.dim() > 1 else 2

@@ -280,6 +280,20 @@ def test_numbers_are_scored_by_their_errors(command, sample_model, few_pictures,
     assert command("report", "run", "--fail-on", "mean_absolute_error_rise>100").code == 0
 
 
+def test_numbers_that_are_predicted_count_from_nowhere(
+    command, sample_model, few_pictures, tmp_path, outputs
+):
+    names = sorted(str(path.relative_to(few_pictures)) for path in few_pictures.rglob("*.png"))
+    columns = [f"c{number}" for number in range(10)]
+    rows = [",".join([name, *"0123456789"]) for name in names]
+    (tmp_path / "numbers.csv").write_text("\n".join([",".join(["path", *columns]), *rows]))
+    done = command(
+        *("adapt", sample_model, "-t", few_pictures, "-o", "run", "--task", "regression"),
+        *("--labels", tmp_path / "numbers.csv", "--label-offset", 7),
+    )
+    assert (done.code, "--label-offset is for labels that are numbers" in done.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -117,3 +117,35 @@ def test_a_detector_with_frozen_batchnorm_adapts_and_its_boxes_are_counted(monke
     assert record.verdict.outcome == "cannot tell"
     assert record.residual is not None
     assert record.residual.max_mean < 1e-4
+
+
+def plain() -> nn.Module:
+    layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return learned(nn.Sequential(*layers))
+
+
+def test_masks_of_another_number_than_the_images_are_refused() -> None:
+    masks = torch.zeros(4, 16, 16, dtype=torch.long)
+    with pytest.raises(UsageError, match="for 8 images"):
+        adabn_cli.adapt(maps(), [(images, masks) for images in batches()])
+
+
+def test_masks_with_a_channel_are_masks() -> None:
+    masks = torch.randint(0, 4, (8, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    given = [(images, masks) for images in batches()]
+    record = adabn_cli.adapt(maps(), given, label_offset=0)
+    assert record.target.labels == "given with the batches"
+    assert record.task is not None
+    assert record.task.figures[0].after is not None
+
+
+def test_several_labels_are_0_or_1() -> None:
+    given = [(torch.rand(8, 1, 6, 6), torch.tensor([[0, 1, 2]] * 8))]
+    with pytest.raises(UsageError, match="are 0 or 1"):
+        adabn_cli.adapt(plain(), given, task="multi-label")
+
+
+def test_a_sparse_buffer_is_no_reason_to_refuse_a_model() -> None:
+    net = plain()
+    net.register_buffer("extra", torch.eye(3).to_sparse())
+    assert adabn_cli.adapt(net, [torch.rand(8, 1, 6, 6)]).sites[0].adapted

@@ -162,3 +162,8 @@ def test_what_is_borrowed_stays_so_in_a_converted_file(fine_tuned, command):
     assert command("convert", fine_tuned, "-o", "net.safetensors", "--img-size", 32, "-q").code == 0
     found = open_model(ModelRequest(Path("net.safetensors"))).model.preprocessing
     assert (found.size, found.borrowed) == ((32, 32), ("mean", "std"))
+
+
+def test_a_number_of_pixels_is_finite(command):
+    done = command("evaluate", "m.pt", "--data", ".", "--max-pixels", "9" * 400)
+    assert (done.code, "is not a number of pixels" in done.err) == (2, True)

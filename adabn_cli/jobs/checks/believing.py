@@ -140,14 +140,22 @@ def _broken_weights(sites: Sequence[Site], state: Mapping[str, Tensor]) -> list[
     return [
         f"{key} has {count:,} of {tensor.numel():,} values NaN or infinite"
         for key, tensor in state.items()
-        if tensor.data_ptr() not in statistics and (count := _not_numbers(key, tensor))
+        if _is_dense(tensor)
+        and tensor.data_ptr() not in statistics
+        and (count := _not_numbers(key, tensor))
     ]
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether its values can be looked at: sparse tensors and such of the device meta have none."""
+    return tensor.layout == torch.strided and not tensor.is_meta
 
 
 def _not_numbers(key: str, tensor: Tensor) -> int:
     """How many values are NaN or infinite; none where infinity is meant: in masks and bounds."""
-    if not tensor.is_floating_point() or tensor.layout != torch.strided:
+    if not tensor.is_floating_point():
         return 0
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no isfinite.
     finite = tensor.isfinite()
     if finite.all():
         return 0

@@ -88,12 +88,12 @@ def counted_masks(masks: Sequence[Tensor], offset: int | None, classes: int) -> 
 
     Raises UsageError for what are no class indices, and for a class that there is none of.
     """
-    first = masks[0]
-    if first.dim() != 3 or first.is_floating_point():
-        raise UsageError(
-            f"Masks are class indices [n, H, W], not {first.dtype} {tuple(first.shape)}.",
-            hint=f"{IGNORED} is for pixels that count for nothing.",
-        )
+    for mask in masks:
+        if mask.dim() != 3 or mask.is_floating_point():
+            raise UsageError(
+                f"Masks are class indices [n, H, W], not {mask.dtype} {tuple(mask.shape)}.",
+                hint=f"{IGNORED} is for pixels that count for nothing.",
+            )
     found = [mask.long() for mask in masks]
     found = [torch.where(mask == IGNORED, IGNORED, mask - (offset or 0)) for mask in found]
     found = [torch.where(mask < 0, IGNORED, mask) for mask in found]

@@ -111,7 +111,7 @@ def adapt(  # noqa: PLR0913 - options by keyword, as on the command line
         held, given = held_batches(images)
     outputs = _tried(wrapped, held)
     found = task_of(outputs, task)
-    truths = _truths(given, found, task) if found else None
+    truths = _truths(given, held, found, task) if found else None
     mapped = _mapped(outputs) if found == "segmentation" else None
     masks = counted_masks(truths, label_offset, mapped) if truths and mapped else None
     truth = live_truth(found, outputs, masks or truths) if found else None
@@ -261,7 +261,9 @@ def _labeled_images(labels_N: NDArray[np.int64] | None, truth: Truth | None) -> 
     return 0 if labels_N is None else int((labels_N >= 0).sum())
 
 
-def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | None:
+def _truths(
+    labels: Sequence[Any], held: Sequence[Tensor], task: Task, asked: str
+) -> list[Tensor] | None:
     """The labels as tensors; None where they are none, or no masks where none were asked for."""
     try:
         found = [torch.as_tensor(label) for label in labels]
@@ -272,6 +274,14 @@ def _truths(labels: Sequence[Any], task: Task, asked: str) -> list[Tensor] | Non
             f"The labels are not tensors: {type(labels[0]).__name__}.",
             hint="Give masks [n, H, W] or numbers [n, D], or leave the labels out.",
         ) from error
-    if asked == "auto" and task == "segmentation" and any(part.dim() != 3 for part in found):
-        return None
+    if task == "segmentation":  # Some loaders give masks a channel.
+        found = [part[:, 0] if part.dim() == 4 and part.shape[1] == 1 else part for part in found]
+        if asked == "auto" and any(part.dim() != 3 for part in found):
+            return None
+    for number, (part, images) in enumerate(zip(found, held, strict=False)):
+        if part.dim() == 0 or len(part) != len(images):
+            raise UsageError(
+                f"Batch {number} has labels of shape {tuple(part.shape)} for {len(images)} images.",
+                hint="Give one mask or row of numbers for each image.",
+            )
     return found or None

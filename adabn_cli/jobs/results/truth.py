@@ -243,6 +243,10 @@ def live_truth(task: Task, outputs: Outputs, labels: Sequence[Tensor] | None) ->
             f"Labels of {values_ND.shape[1]} columns for {width} outputs.",
             hint="Give one for each output; NaN where unknown.",
         )
+    if task == "multi-label" and not np.isin(values_ND[~np.isnan(values_ND)], (0, 1)).all():
+        raise UsageError(
+            "Labels of several are 0 or 1 for each output.", hint="NaN is for what is unknown."
+        )
     known = int((~np.isnan(values_ND)).any(1).sum())
     held_values = LabelScores(values_ND) if task == "multi-label" else Values(values_ND)
     return Truth(head=held_values, source="given with the batches", images=known)
